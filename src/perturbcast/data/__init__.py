@@ -1,0 +1,1 @@
+"""Screens, conditions, responses, splits, predictions, and the simulated world."""

@@ -1,0 +1,1 @@
+"""Gene knowledge: gene tables, embedding tables, gene graphs, gene sets."""

@@ -1,0 +1,1 @@
+"""Networks over genes: readers of references and edge files."""

@@ -1,0 +1,1 @@
+"""Reports: tables in, one self-contained HTML file out."""
