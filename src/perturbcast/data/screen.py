@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 import pandas as pd
@@ -13,6 +13,7 @@ from perturbcast.data.conditions import CONTROL, Query
 from perturbcast.data.scale import Scale
 
 
+@runtime_checkable
 class CellMatrix(Protocol):
     """Cells x genes, in memory or on disk; only blocks of rows are ever taken out, always sparse."""
 
