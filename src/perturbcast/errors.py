@@ -494,6 +494,20 @@ class ChecksumDiffers(DownloadError):
     remedy = "Delete it and fetch it again; if it stays so, the source has changed."
 
 
+class SourceGone(DownloadError):
+    """The server answers, but does not hand out the file: moved, withdrawn or behind a login."""
+
+    code = "E904"
+    remedy = "Fetch the file by hand from its page and pass its path."
+
+
+class UnexpectedContent(DownloadError):
+    """What came is neither an .h5ad file nor a sound archive with one inside."""
+
+    code = "E905"
+    remedy = "Look at the source by hand; the file was removed."
+
+
 def nearest(name: str, known: Iterable[str], *, most: int = 3) -> list[str]:
     """The known names most like `name`, best first, without regard to case."""
     from difflib import get_close_matches
