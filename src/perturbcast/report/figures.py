@@ -1,0 +1,233 @@
+"""Figures of the report, as SVG text to be put into the page; the same functions make the PNGs of the docs."""
+
+import io
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+import pandas as pd
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+INK, MUTED, GRID = "#1f2933", "#7b8794", "#e4e7eb"
+BEST, OTHER, FLOOR, CEILING = "#0b7285", "#9fb3c8", "#c92a2a", "#2b8a3e"
+STYLE = {
+    "font.family": "DejaVu Sans",
+    "font.size": 9,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.edgecolor": MUTED,
+    "axes.labelcolor": INK,
+    "xtick.color": MUTED,
+    "ytick.color": INK,
+    "svg.fonttype": "none",
+    "svg.hashsalt": "perturbcast",
+}
+
+
+@dataclass(frozen=True)
+class Interval:
+    """One model's score in a panel."""
+
+    model: str
+    mean: float
+    low: float
+    high: float
+    is_best: bool
+
+
+@dataclass(frozen=True)
+class Panel:
+    """One metric: the models' intervals, the floor and the ceiling (NaN if unknown)."""
+
+    title: str
+    higher_is_better: bool
+    intervals: tuple[Interval, ...]
+    floor: float
+    ceiling: float
+
+
+@dataclass(frozen=True)
+class Match:
+    """Predicted against observed response of one query."""
+
+    title: str
+    observed: np.ndarray  # (gene,)
+    predicted: np.ndarray  # (gene,)
+    genes: np.ndarray  # (gene,) names
+
+
+def to_svg(figure: "Figure") -> str:
+    """The figure as an SVG element, without an XML head and the same every time."""
+    text = io.StringIO()
+    figure.savefig(text, format="svg", bbox_inches="tight", metadata={"Date": None, "Creator": None})
+    return text.getvalue()[text.getvalue().index("<svg") :]
+
+
+def new_figure(n_rows: int, n_columns: int, *, width: float, height: float) -> tuple["Figure", np.ndarray]:
+    """A figure with a grid of axes in the house style, made without pyplot's global state."""
+    import matplotlib as mpl
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
+    with mpl.rc_context(STYLE):
+        figure = Figure(figsize=(width, height), layout="constrained")
+        FigureCanvasAgg(figure)
+        axes = figure.subplots(n_rows, n_columns, squeeze=False)
+    return figure, axes
+
+
+def floor_to_ceiling(panels: Sequence[Panel]) -> "Figure":
+    """Where each model stands between floor and ceiling: one panel a metric, one line a model, with 95 % intervals."""
+    n_models = max(len(panel.intervals) for panel in panels)
+    figure, axes = new_figure(1, len(panels), width=3.3 * len(panels) + 0.8, height=0.3 * n_models + 1.3)
+    order = [interval.model for interval in panels[0].intervals]
+    for position, panel in enumerate(panels):
+        draw_panel(axes[0, position], panel, order, named=position == 0)
+    return figure
+
+
+def draw_panel(axis: "Axes", panel: Panel, order: Sequence[str], *, named: bool) -> None:
+    """Intervals of one metric, in the order given, top to bottom."""
+    place = {model: len(order) - 1 - position for position, model in enumerate(order)}
+    for interval in panel.intervals:
+        if interval.model not in place:
+            continue
+        colour = BEST if interval.is_best else OTHER
+        y = place[interval.model]
+        axis.plot([interval.low, interval.high], [y, y], color=colour, linewidth=3, solid_capstyle="round", zorder=2)
+        axis.plot(interval.mean, y, "o", color=colour, markersize=6, markeredgecolor="white", zorder=3)
+    for value, colour, name in ((panel.floor, FLOOR, "floor"), (panel.ceiling, CEILING, "ceiling")):
+        if np.isfinite(value):
+            axis.axvline(value, color=colour, linewidth=1.2, linestyle=(0, (4, 3)), zorder=1)
+            axis.annotate(
+                name,
+                (value, 1.0),
+                xycoords=("data", "axes fraction"),
+                xytext=(0, 2),
+                textcoords="offset points",
+                ha="center",
+                va="bottom",
+                color=colour,
+                fontsize=7.5,
+            )
+    axis.set_yticks(list(place.values()), list(place) if named else [""] * len(place))
+    axis.set_ylim(-0.6, len(order) - 0.4)
+    axis.tick_params(axis="y", length=0)
+    axis.grid(axis="x", color=GRID, linewidth=0.8)
+    axis.set_axisbelow(True)
+    better = "higher is better →" if panel.higher_is_better else "← lower is better"
+    axis.set_xlabel(f"{panel.title}\n{better}")
+
+
+def predicted_against_observed(matches: Sequence[Match], *, unit: str) -> "Figure":
+    """Scatter of every gene for a few queries, the genes furthest from zero named."""
+    figure, axes = new_figure(1, len(matches), width=3.5 * len(matches), height=3.6)
+    for axis, match in zip(axes[0], matches, strict=True):
+        draw_match(axis, match)
+    axes[0, 0].set_ylabel(f"predicted response ({unit})")
+    for axis in axes[0]:
+        axis.set_xlabel(f"observed response ({unit})")
+    return figure
+
+
+def draw_match(axis: "Axes", match: Match) -> None:
+    """One query: genes as points, the line of perfect prediction, the largest observed genes named."""
+    values = np.concatenate([match.observed, match.predicted])
+    values = values[np.isfinite(values)]
+    margin = 0.08 * (np.ptp(values) or 1.0)
+    low, high = values.min() - margin, values.max() + margin
+    axis.plot([low, high], [low, high], color=MUTED, linewidth=0.8, linestyle=(0, (4, 3)))
+    axis.axhline(0, color=GRID, linewidth=0.8)
+    axis.axvline(0, color=GRID, linewidth=0.8)
+    axis.scatter(match.observed, match.predicted, s=9, color=BEST, alpha=0.45, linewidths=0, rasterized=True)
+    for gene in np.argsort(-np.abs(match.observed), kind="stable")[:4]:
+        inward = "right" if match.observed[gene] > 0 else "left"
+        axis.annotate(
+            str(match.genes[gene]),
+            (match.observed[gene], match.predicted[gene]),
+            xytext=(-4 if inward == "right" else 4, 4),
+            textcoords="offset points",
+            ha=inward,
+            fontsize=7.5,
+            color=INK,
+        )
+    axis.set_xlim(low, high)
+    axis.set_ylim(low, high)
+    axis.set_aspect("equal")
+    axis.set_title(match.title, fontsize=9, color=INK)
+
+
+def violins(values: dict[str, dict[str, np.ndarray]], *, titles: dict[str, str], best: str) -> "Figure":
+    """Per-query scores: one panel a metric (outer key), one violin a model (inner key), the median marked."""
+    models = list(next(iter(values.values())))
+    width = 0.62 * len(models) + 1.2
+    figure, axes = new_figure(len(values), 1, width=max(width, 6.0), height=2.3 * len(values) + 0.7)
+    for axis, (metric, by_model) in zip(axes[:, 0], values.items(), strict=True):
+        draw_violins(axis, by_model, best=best)
+        axis.set_ylabel(titles[metric])
+        axis.set_xticks(range(len(models)), [""] * len(models))
+    axes[-1, 0].set_xticks(range(len(models)), models, rotation=35, ha="right")
+    return figure
+
+
+def draw_violins(axis: "Axes", by_model: dict[str, np.ndarray], *, best: str) -> None:
+    """Violins of one metric; a constant is drawn as its median alone."""
+    for position, (model, scores) in enumerate(by_model.items()):
+        scores = scores[np.isfinite(scores)]
+        if scores.size == 0:
+            continue
+        colour = BEST if model == best else OTHER
+        if scores.size > 2 and np.ptp(scores) > 1e-12:
+            drawn = axis.violinplot([scores], positions=[position], widths=0.85, showextrema=False)
+            for body in drawn["bodies"]:
+                body.set(facecolor=colour, edgecolor="none", alpha=0.55)
+        low, middle, high = np.percentile(scores, [25, 50, 75])
+        axis.plot([position, position], [low, high], color=INK, linewidth=2.2)
+        axis.plot(position, middle, "o", color="white", markeredgecolor=INK, markersize=4.5, zorder=3)
+    axis.grid(axis="y", color=GRID, linewidth=0.8)
+    axis.set_axisbelow(True)
+    axis.tick_params(axis="x", length=0)
+
+
+def strata(table: pd.DataFrame, *, title: str, best: str) -> "Figure":
+    """Mean score by effect-size stratum: rows of `table` are models, columns strata from weak to strong."""
+    figure, axes = new_figure(1, 1, width=6.4, height=3.2)
+    axis = axes[0, 0]
+    places = np.arange(table.shape[1])
+    for model, row in table.iterrows():
+        emphasised = model == best
+        axis.plot(
+            places,
+            row.to_numpy(dtype=float),
+            marker="o",
+            color=BEST if emphasised else OTHER,
+            linewidth=2.2 if emphasised else 1.2,
+            zorder=3 if emphasised else 2,
+        )
+    name_lines(axis, table, at=float(places[-1]), best=best)
+    axis.set_xticks(places, [str(name) for name in table.columns])
+    axis.set_xlim(-0.2, places[-1] + 1.15)
+    axis.set_ylabel(title)
+    axis.set_xlabel("size of the observed effect")
+    axis.grid(axis="y", color=GRID, linewidth=0.8)
+    return figure
+
+
+def name_lines(axis: "Axes", table: pd.DataFrame, *, at: float, best: str) -> None:
+    """Names at the right end of the lines, pushed apart so that none covers another."""
+    last = table.iloc[:, -1].dropna().sort_values()
+    if last.empty:
+        return
+    low, high = axis.get_ylim()
+    gap = (high - low) * 0.058
+    heights = last.to_numpy(dtype=float).copy()
+    for position in range(1, len(heights)):
+        heights[position] = max(heights[position], heights[position - 1] + gap)
+    heights -= (heights - last.to_numpy(dtype=float)).mean()
+    for model, height in zip(last.index, heights, strict=True):
+        colour = BEST if model == best else MUTED
+        axis.text(at + 0.06, height, str(model), va="center", fontsize=7.5, color=colour)
