@@ -17,7 +17,7 @@ class PerturbcastError(Exception):
     exit_status: ClassVar[int] = 2
 
     def __init__(self, fact: str, next_step: str | None = None) -> None:
-        self.fact = fact.rstrip()
+        self.fact = " ".join(fact.split())  # one line, whatever a file's labels hold
         self.next_step = self.remedy if next_step is None else next_step
         super().__init__(str(self))
 
@@ -115,6 +115,13 @@ class BadOption(NamingError):
     remedy = "Pass a value in the range given."
 
 
+class DuplicatedColumns(NamingError):
+    """Several columns of obs have one name."""
+
+    code = "E111"
+    remedy = "Rename them, so that each column of obs has its own name."
+
+
 # ---------------------------------------------------------------------------------------------------------- E2 files
 class FileError(PerturbcastError):
     """A file cannot be read or written."""
@@ -186,6 +193,13 @@ class NotWritable(FileError):
     remedy = "Choose another --out."
 
 
+class CannotStream(FileError):
+    """The matrix is stored by columns (CSC), so its rows cannot be read one block after another."""
+
+    code = "E210"
+    remedy = "Read it in memory, or write it by rows: adata.X = adata.X.tocsr()."
+
+
 # ----------------------------------------------------------------------------------------------- E3 values and scales
 class ValuesError(PerturbcastError):
     """The numbers of a file are not what an expression matrix can be."""
@@ -255,6 +269,13 @@ class WrongKind(ValuesError):
 
     code = "E309"
     remedy = "Pass --kind cells or --kind response if the file was misread."
+
+
+class NotNumbers(ValuesError):
+    """The matrix holds text, objects or complex numbers."""
+
+    code = "E310"
+    remedy = "Name a layer of real numbers with --layer."
 
 
 # --------------------------------------------------------------------------------------------------------- E4 splits
