@@ -4,7 +4,7 @@ import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
 
@@ -16,6 +16,7 @@ from perturbcast.errors import NotFinite, ShapesDiffer, UnknownMetric, WrongScal
 if TYPE_CHECKING:
     from perturbcast.data.de import DifferentialExpression
 
+Result = TypeVar("Result")
 READS = frozenset({"response", "expression", "variance", "halves", "de", "cells", "training"})
 
 
@@ -160,11 +161,11 @@ def get_metric(name: str) -> Metric:
     return metrics[name]
 
 
-def cached(evaluation: Evaluation, name: str, mask: np.ndarray, compute: Callable[[], object]) -> object:
+def cached(evaluation: Evaluation, name: str, mask: np.ndarray, compute: Callable[[], Result]) -> Result:
     """The result of `compute`, computed once per name and mask object. The mask is kept, so its identity is safe."""
     key = (name, id(mask))
-    held = evaluation.cache.get(key)
-    if isinstance(held, tuple) and held[0] is mask:
+    held: Any = evaluation.cache.get(key)
+    if held is not None and held[0] is mask:
         return held[1]
     result = compute()
     evaluation.cache[key] = (mask, result)
@@ -198,7 +199,7 @@ def on_responses(function: Callable[..., np.ndarray], *, reference: str = "contr
             assert truth_dense is not None
             return dense, truth_dense, None
 
-        predicted, truth, rest = cached(evaluation, f"packed {reference}", mask, packed)  # type: ignore[misc]
+        predicted, truth, rest = cached(evaluation, f"packed {reference}", mask, packed)
         return function(predicted, truth, mask=rest)
 
     return score

@@ -5,6 +5,8 @@ from scipy import stats
 
 from perturbcast._types import MaskByQuery, ProfileByQuery, ScoreByQuery
 
+FLAT = 1e-20  # squared spread below this share of the squared values is rounding: the profile is constant
+
 
 def row_sum(values: ProfileByQuery, mask: MaskByQuery | None) -> ScoreByQuery:
     """(query,) sum over the mask; 0 where it is empty."""

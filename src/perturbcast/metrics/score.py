@@ -34,8 +34,9 @@ def score(
         for metric in chosen
         for gene_set in (metric.card.gene_sets if gene_sets is None else gene_sets)
     ]
-    columns = {column: np.concatenate([part[column] for part in parts]) if parts else [] for column in COLUMNS}
-    return pd.DataFrame(columns).astype({"value": float})
+    if not parts:
+        return pd.DataFrame({column: [] for column in COLUMNS}).astype({"value": float})
+    return pd.DataFrame({column: np.concatenate([part[column] for part in parts]) for column in COLUMNS})
 
 
 def _chosen(metrics: Sequence[str] | None, profile: str) -> list[Metric]:
