@@ -43,16 +43,19 @@ class Cells:
     @property
     def linear(self) -> sparse.csr_matrix:
         """(cell, gene) counts per 10,000 (or the total that the screen's logarithm was taken of)."""
-        scaled = self.counts.copy()
-        scaled.data = scaled.data * np.repeat(self.unit, np.diff(scaled.indptr)).astype(np.float32)
-        return scaled
+        return self._with(self._linear_entries())
 
     @property
     def expression(self) -> sparse.csr_matrix:
-        """(cell, gene) natural log of 1 + linear."""
-        logged = self.linear
-        logged.data = np.log1p(logged.data)
-        return logged
+        """(cell, gene) natural log of 1 + linear, rounded as `Screen.expression` rounds, so that ties are the same."""
+        return self._with(np.log1p(self._linear_entries()))
+
+    def _linear_entries(self) -> ndarray:
+        return self.counts.data * np.repeat(self.unit, np.diff(self.counts.indptr))
+
+    def _with(self, entries: ndarray) -> sparse.csr_matrix:
+        parts = (entries.astype(np.float32), self.counts.indices, self.counts.indptr)
+        return sparse.csr_matrix(parts, shape=self.counts.shape)
 
 
 @dataclass(frozen=True)
