@@ -3,23 +3,30 @@
 A model file defines one `Model` and its fitted class; `models/registry.py` finds it by itself.
 """
 
-import dataclasses
 from abc import ABC, abstractmethod
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import combinations
 from pathlib import Path
 from typing import Any, ClassVar, Self
 
 import numpy as np
 
 from perturbcast._progress import Progress
-from perturbcast.data.conditions import CONTROL, Query
+from perturbcast.data.conditions import CONTROL, JOINT, Query, condition_of, targets_of
 from perturbcast.data.prediction import Prediction, Support
 from perturbcast.data.responses import ResponseTable
 from perturbcast.data.scale import Scale
 from perturbcast.data.screen import Screen
-from perturbcast.errors import BadOption, PerturbcastError, UnknownContext, UnknownOption, did_you_mean
+from perturbcast.errors import (
+    Diverged,
+    PerturbcastError,
+    UnknownContext,
+    UnknownProfile,
+    did_you_mean,
+)
 from perturbcast.genes.knowledge import GeneKnowledge
+from perturbcast.models.fields import check_fields, parsed_fields
 
 
 @dataclass(frozen=True)
@@ -47,77 +54,170 @@ class TrainingData:
     knowledge: GeneKnowledge = field(default_factory=GeneKnowledge)
     split_fingerprint: str = ""
 
+    @classmethod
+    def of(
+        cls,
+        data: Screen | ResponseTable,
+        *,
+        knowledge: GeneKnowledge | None = None,
+        progress: Progress | None = None,
+    ) -> Self:
+        """All of a screen or of a table of responses as training data."""
+        knowledge = GeneKnowledge() if knowledge is None else knowledge
+        if isinstance(data, ResponseTable):
+            return cls(responses=data, knowledge=knowledge)
+        from perturbcast.data.statistics import response_table
+
+        return cls(responses=response_table(data, progress=progress), screen=data, knowledge=knowledge)
+
+
+@dataclass(frozen=True)
+class Answers:
+    """Answers to some queries, in their order. A refused query has NaN, support `nothing` and a coded reason."""
+
+    response: np.ndarray  # (query, gene)
+    sd: np.ndarray | None  # (query, gene); None where the model has none
+    support: tuple[Support, ...]
+    reason: tuple[str, ...]  # "" when answered
+
 
 class FittedModel(ABC):
-    """A fitted model. Immutable. Answers any query with a prediction or a coded reason."""
+    """A fitted model. Immutable. Answers any query with a prediction or a coded reason.
 
-    def __init__(self, model: "Model", training: ResponseTable, *, split_fingerprint: str = "") -> None:
+    All that was learned is in `state`, named arrays; predictions are a function of it, so a saved and loaded model
+    answers with the same bits. Text is held as arrays through `encode_text`.
+    """
+
+    def __init__(
+        self,
+        model: "Model",
+        training: ResponseTable,
+        state: Mapping[str, np.ndarray] | None = None,
+        *,
+        split_fingerprint: str = "",
+    ) -> None:
         self.model = model
         self.genes = training.genes
         self.contexts = training.contexts
         self.control = training.control  # (context, gene)
         self.scale = training.scale
+        self.unit = training.unit
+        self.trained_on = training.queries
         self.seen = frozenset(training.queries)
         self.split_fingerprint = split_fingerprint
+        self._state = {} if state is None else dict(state)
+        if not all(np.isfinite(array).all() for array in self._state.values()):
+            raise Diverged(f"model {model.card.name!r} learned values that are not finite.")
 
     @abstractmethod
     def _respond(self, query: Query) -> tuple[np.ndarray, np.ndarray | None, Support]:
         """Response, sd (or None) and support of one query that is not control; raise a coded error to refuse."""
 
-    @abstractmethod
-    def state(self) -> dict[str, np.ndarray]:
-        """The learned arrays, to be written to weights.safetensors."""
-
-    @classmethod
-    @abstractmethod
-    def restore(cls, model: "Model", training: ResponseTable, state: Mapping[str, np.ndarray]) -> Self:
-        """The fitted model again, from `state`; `training` carries genes, contexts, control, scale and queries only."""
-
-    def predict(self, queries: Sequence[Query | str]) -> Prediction:
-        """Predicted responses in the order asked for; a query that cannot be answered has NaN and a coded reason."""
-        asked = tuple(self._as_query(query) for query in queries)
+    def _respond_many(self, queries: Sequence[Query], *, dtype: type) -> Answers:
+        """Answers to queries that are not control; override where asking together is much cheaper."""
         n_genes = len(self.genes)
-        response = np.full((len(asked), n_genes), np.nan)
-        sd = np.full((len(asked), n_genes), np.nan)
-        control = np.full((len(asked), n_genes), np.nan)
+        response: np.ndarray = np.full((len(queries), n_genes), np.nan, dtype=dtype)
+        sd: np.ndarray | None = None
         support, reason = [], []
-        for row, query in enumerate(asked):
+        for row, query in enumerate(queries):
             try:
-                if query.context not in self.contexts:
-                    known = did_you_mean(query.context, self.contexts)
-                    raise UnknownContext(f"context {query.context!r} was not in training. {known}")
-                control[row] = self.control[self.contexts.index(query.context)]
-                if query.condition == CONTROL:
-                    response[row], sd[row] = 0.0, 0.0
-                    support.append(Support.CONTROL)
-                else:
-                    response[row], row_sd, rests_on = self._respond(query)
-                    sd[row] = np.nan if row_sd is None else row_sd
-                    support.append(rests_on)
-                reason.append("")
+                mean, row_sd, rests_on = self._respond(query)
             except PerturbcastError as refusal:
-                response[row] = np.nan
                 support.append(Support.NOTHING)
                 reason.append(str(refusal))
+                continue
+            response[row] = mean
+            if row_sd is not None:
+                sd = np.full(response.shape, np.nan, dtype=dtype) if sd is None else sd
+                sd[row] = row_sd
+            support.append(rests_on)
+            reason.append("")
+        return Answers(response, sd, tuple(support), tuple(reason))
+
+    def state(self) -> dict[str, np.ndarray]:
+        """The learned arrays, to be written to weights.safetensors."""
+        return dict(self._state)
+
+    @classmethod
+    def restore(cls, model: "Model", training: ResponseTable, state: Mapping[str, np.ndarray]) -> Self:
+        """The fitted model again; `training` carries genes, contexts, control, scale, unit and queries only."""
+        return cls(model, training, state)
+
+    def predict(self, queries: Sequence[Query | str], *, dtype: type = np.float64) -> Prediction:
+        """Predicted responses in the order asked for; a query that cannot be answered has NaN and a coded reason.
+
+        A string is a condition in the first context of training. `dtype` np.float32 halves the memory.
+        """
+        asked = tuple(self._as_query(query) for query in queries)
+        refused = {row: self._refusal_of_context(query) for row, query in enumerate(asked)}
+        open_rows = [row for row, query in enumerate(asked) if not refused[row] and query.condition != CONTROL]
+        answers = self._respond_many([asked[row] for row in open_rows], dtype=dtype)
+        response: np.ndarray = np.full((len(asked), len(self.genes)), np.nan, dtype=dtype)
+        sd = None if answers.sd is None else np.full_like(response, np.nan)
+        support, reason = [Support.NOTHING] * len(asked), [refused[row] for row in range(len(asked))]
+        for position, row in enumerate(open_rows):
+            response[row], support[row], reason[row] = (
+                answers.response[position],
+                answers.support[position],
+                answers.reason[position],
+            )
+            if sd is not None and answers.sd is not None:
+                sd[row] = answers.sd[position]
+        for row, query in enumerate(asked):
+            if query.condition == CONTROL and not refused[row]:
+                response[row], support[row] = 0.0, Support.CONTROL
+                if sd is not None:
+                    sd[row] = 0.0
         return Prediction(
             queries=asked,
             genes=self.genes,
             response=response,
-            control=control,
+            control=self._control_of(asked),
             support=tuple(support),
             reason=tuple(reason),
             scale=self.scale,
             model=self.model.label,
-            sd=sd if np.isfinite(sd).any() else None,
+            sd=sd,
         )
+
+    def _control_of(self, asked: Sequence[Query]) -> np.ndarray:
+        """(query, gene) control means, a read-only view where there is one context; NaN for unknown contexts."""
+        if len(self.contexts) == 1 and all(query.context == self.contexts[0] for query in asked):
+            return np.broadcast_to(self.control[0], (len(asked), len(self.genes)))
+        control = np.full((len(asked), len(self.genes)), np.nan)
+        for row, query in enumerate(asked):
+            if query.context in self.contexts:
+                control[row] = self.control[self.contexts.index(query.context)]
+        return control
+
+    def _refusal_of_context(self, query: Query) -> str:
+        if query.context in self.contexts:
+            return ""
+        known = did_you_mean(query.context, self.contexts)
+        return str(UnknownContext(f"context {query.context!r} was not in training. {known}"))
 
     def _as_query(self, query: Query | str) -> Query:
         if isinstance(query, Query):
-            return query
-        from perturbcast.data.conditions import condition_of
+            return Query(condition_of(targets_of(query.condition)), query.context)
+        return self.query_of(query)
 
-        parts = [part.strip() for part in str(query).split("+")]
+    def query_of(self, condition: str) -> Query:
+        """The query of a condition as a user writes it (`B + A`) in the first context of training."""
+        parts = [part.strip() for part in condition.split(JOINT)]
         return Query(condition_of([part for part in parts if part]), self.contexts[0])
+
+    @property
+    def training_targets(self) -> tuple[str, ...]:
+        """Every target of every training query, sorted."""
+        return tuple(sorted({target for query in self.trained_on for target in targets_of(query.condition)}))
+
+    def single_conditions(self) -> list[str]:
+        """Every measured gene and every training target as a condition, sorted."""
+        return sorted({str(gene) for gene in self.genes} | set(self.training_targets))
+
+    def pair_conditions(self) -> list[str]:
+        """Every pair of training targets as a condition, in order."""
+        return [condition_of(pair) for pair in combinations(self.training_targets, 2)]
 
     def save(self, folder: str | Path) -> Path:
         """Writes the artefact folder (model.json, weights.safetensors), atomically; OutputExists if taken."""
@@ -140,6 +240,8 @@ class Model(ABC):
     @property
     def label(self) -> str:
         """Name for tables: the card's name, with the profile's where the fields are those of a profile."""
+        if self == type(self)():
+            return self.card.name
         for profile, preset in self.card.profiles.items():
             if preset and self == type(self)(**preset):
                 return f"{self.card.name}:{profile}"
@@ -147,23 +249,35 @@ class Model(ABC):
 
     @classmethod
     def make(cls, profile: str | None = None, **fields: Any) -> Self:
-        """The model of a profile with some fields changed; unknown names are errors that offer the nearest."""
-        from perturbcast.errors import UnknownProfile
-
+        """The model of a profile with some fields changed; text is read as the field's type."""
         if profile is not None and profile not in cls.card.profiles:
             known = did_you_mean(profile, cls.card.profiles) if cls.card.profiles else "It has none."
             raise UnknownProfile(f"model {cls.card.name!r} has no profile {profile!r}. {known}")
         preset = dict(cls.card.profiles[profile]) if profile is not None else {}
-        known_fields = {entry.name: entry for entry in dataclasses.fields(cls)}
-        for name in fields:
-            if name not in known_fields:
-                raise UnknownOption(
-                    f"model {cls.card.name!r} has no field {name!r}. {did_you_mean(name, known_fields)}"
-                )
-        try:
-            return cls(**(preset | fields))
-        except (TypeError, ValueError) as error:
-            raise BadOption(f"model {cls.card.name!r}: {error}.") from error
+        return cls(**(preset | parsed_fields(cls, fields, label=f"model {cls.card.name!r}")))
+
+    def __post_init__(self) -> None:
+        check_fields(self, label=f"model {self.card.name!r}")
 
 
-__all__ = ["FittedModel", "Model", "ModelCard", "Scale", "Support", "TrainingData"]
+def encode_text(lines: Iterable[str]) -> np.ndarray:
+    """Some lines as a uint8 array, the form in which text is kept among learned arrays."""
+    return np.frombuffer("\n".join(lines).encode(), dtype=np.uint8).copy()
+
+
+def decode_text(array: np.ndarray) -> list[str]:
+    """The lines that `encode_text` was given; none for an empty array."""
+    return array.tobytes().decode().split("\n") if array.size else []
+
+
+__all__ = [
+    "Answers",
+    "FittedModel",
+    "Model",
+    "ModelCard",
+    "Scale",
+    "Support",
+    "TrainingData",
+    "decode_text",
+    "encode_text",
+]

@@ -1,0 +1,72 @@
+"""The mean training response, in its three variants (spec D-2)."""
+
+from dataclasses import dataclass
+from typing import ClassVar, Literal
+
+import numpy as np
+
+from perturbcast._progress import Progress
+from perturbcast.data.conditions import Query
+from perturbcast.data.prediction import Support
+from perturbcast.data.responses import ResponseTable
+from perturbcast.errors import NeedsCells, NotEnoughTraining
+from perturbcast.models.base import FittedModel, Model, ModelCard, TrainingData
+
+
+class FittedMean(FittedModel):
+    """One mean response per context; contexts without training queries get the mean over all."""
+
+    def _respond(self, query: Query) -> tuple[np.ndarray, np.ndarray | None, Support]:
+        context = self.contexts.index(query.context)
+        return self._state["mean"][context], self._state["sd"], Support.MEAN
+
+
+@dataclass(frozen=True)
+class Mean(Model):
+    """The mean response of the training queries of the context asked for.
+
+    `perturbed`: one vote per query (D-2b); `cells`: one vote per perturbed cell (D-2c, Systema's nonctl-mean);
+    `with-control`: control is one of the conditions (D-2a, Ahlmann-Eltze et al.), which shrinks by K / (K + 1).
+    """
+
+    card: ClassVar[ModelCard] = ModelCard(
+        name="mean",
+        title="Mean response",
+        summary="Predicts for every condition the average response of the training conditions.",
+        source="Ahlmann-Eltze et al. 2025, doi:10.1038/s41592-025-02772-6; Systema 2025; spec D-2a to D-2c",
+        predicts=frozenset({"unseen_single", "unseen_double", "unseen_context"}),
+        baseline=True,
+        profiles={
+            "perturbed": {"variant": "perturbed"},
+            "cells": {"variant": "cells"},
+            "with-control": {"variant": "with-control"},
+        },
+    )
+    fitted_class: ClassVar[type[FittedModel]] = FittedMean
+    variant: Literal["perturbed", "cells", "with-control"] = "perturbed"  # D-2b, D-2c, D-2a
+
+    def fit(self, training: TrainingData, *, seed: int = 0, progress: Progress | None = None) -> FittedMean:
+        """The fitted model; NeedsCells where `cells` is asked for and cell numbers are unknown."""
+        table = training.responses
+        if self.variant == "cells" and table.n_cells is None:
+            raise NeedsCells("mean:cells weighs conditions by their cells, which are not known for these data.")
+        mean = mean_by_context(table, variant=self.variant)
+        spread = np.sqrt(((table.response - mean[table.context_code]) ** 2).mean(axis=0))
+        return FittedMean(self, table, {"mean": mean, "sd": spread}, split_fingerprint=training.split_fingerprint)
+
+
+def mean_by_context(table: ResponseTable, *, variant: str = "perturbed") -> np.ndarray:
+    """(context, gene) mean training response of a variant; NotEnoughTraining if there is no training query."""
+    if not table.n_queries:
+        raise NotEnoughTraining("there is no training condition.")
+    weight = np.ones(table.n_queries)
+    if variant == "cells" and table.n_cells is not None:
+        weight = table.n_cells.astype(float)
+    one_control = 1.0 if variant == "with-control" else 0.0
+    code = table.context_code
+    rows = []
+    for context in range(len(table.contexts)):
+        inside = weight * (code == context)
+        votes = inside if inside.any() else weight
+        rows.append(votes @ table.response / (votes.sum() + one_control))
+    return np.array(rows)
