@@ -1,12 +1,14 @@
 """Sufficient statistics per query: the table that point metrics, pseudobulk models and baselines work from."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
+from typing import Any
 
 import numpy as np
 
 from perturbcast.data.conditions import Query, targets_of
 from perturbcast.data.scale import Scale
+from perturbcast.data.screen import Decision
 from perturbcast.errors import UnknownOption
 
 
@@ -31,6 +33,8 @@ class ResponseTable:
     control_variance: np.ndarray | None = None  # (context, gene)
     response_halves: np.ndarray | None = None  # (2, query, gene); NaN rows where a half has no cell
     unit: str = "ln"  # of `response`, for axes and reports
+    decisions: tuple[Decision, ...] = ()  # what the reader of a response file decided
+    uns: dict[str, Any] = field(default_factory=dict)  # source, perturbation type
 
     @property
     def n_queries(self) -> int:
