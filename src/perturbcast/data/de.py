@@ -40,7 +40,7 @@ def differential_expression(
     *,
     queries: Sequence[Query] | None = None,
     minimum_control: float | None = None,
-    max_cells: int = 20_000,
+    max_cells: int = 8_000,
     threads: int = 1,
     progress: Progress | None = None,
 ) -> DifferentialExpression:
