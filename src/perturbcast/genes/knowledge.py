@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
+from typing import overload
 
 import numpy as np
 import pandas as pd
@@ -10,7 +11,10 @@ from scipy import sparse
 
 @dataclass(frozen=True)
 class GeneTable:
-    """One row per gene: columns symbol, ensembl_id, aliases (tuple), biotype, description, sequence (any may be "")."""
+    """One row per gene id: columns symbol, ensembl_id, aliases (tuple), biotype, description, sequence (any may be "").
+
+    A symbol may stand in several rows where an assembly has several loci of a gene.
+    """
 
     frame: pd.DataFrame
     source: str = ""
@@ -25,6 +29,10 @@ class EmbeddingTable:
     matrix: np.ndarray  # (target, feature) float32
     source: str = ""
 
+    def rows(self, genes: Iterable[str]) -> tuple[np.ndarray, np.ndarray]:
+        """Features of the genes asked for, zero where unknown, and which are known; see `align`."""
+        return align(self, genes)
+
 
 @dataclass(frozen=True)
 class GeneGraph:
@@ -37,6 +45,15 @@ class GeneGraph:
     signs: sparse.csr_matrix | None = None
     source: str = ""
 
+    def rows(self, genes: Iterable[str]) -> tuple[sparse.csr_matrix, np.ndarray]:
+        """Outgoing edges of the genes asked for to all genes of the graph, and which are known; see `align`."""
+        return align(self, genes)
+
+    def between(self, genes: Iterable[str]) -> tuple[sparse.csr_matrix, np.ndarray]:
+        """Weights among the genes asked for (gene, gene), zero where unknown, and which are known."""
+        picked, known = _selector(self.genes, genes)
+        return sparse.csr_matrix(picked @ self.weights @ picked.T), known
+
 
 @dataclass(frozen=True)
 class GeneSets:
@@ -47,6 +64,10 @@ class GeneSets:
     sets: tuple[str, ...]
     membership: sparse.csr_matrix  # (target, set) 0/1
     source: str = ""
+
+    def rows(self, genes: Iterable[str]) -> tuple[sparse.csr_matrix, np.ndarray]:
+        """Memberships of the genes asked for (gene, set), and which are in any set; see `align`."""
+        return align(self, genes)
 
 
 @dataclass(frozen=True)
@@ -77,3 +98,37 @@ class GeneKnowledge:
         for holder in holders:
             named.update(holder.genes)
         return named
+
+
+@overload
+def align(holder: EmbeddingTable, genes: Iterable[str]) -> tuple[np.ndarray, np.ndarray]: ...
+
+
+@overload
+def align(holder: GeneGraph | GeneSets, genes: Iterable[str]) -> tuple[sparse.csr_matrix, np.ndarray]: ...
+
+
+def align(
+    holder: EmbeddingTable | GeneGraph | GeneSets, genes: Iterable[str]
+) -> tuple[np.ndarray | sparse.csr_matrix, np.ndarray]:
+    """One row per gene asked for, in that order, zero where the holder does not know it; and which it knows (bool).
+
+    Rows of an embedding table are dense float32, those of graphs (weights) and gene sets (0/1) sparse.
+    """
+    picked, known = _selector(holder.genes, genes)
+    if isinstance(holder, EmbeddingTable):
+        rows = np.zeros((len(known), holder.matrix.shape[1]), dtype=np.float32)
+        rows[known] = holder.matrix[picked.indices]
+        return rows, known
+    content = holder.weights if isinstance(holder, GeneGraph) else holder.membership
+    return sparse.csr_matrix(picked @ content), known
+
+
+def _selector(own: np.ndarray, genes: Iterable[str]) -> tuple[sparse.csr_matrix, np.ndarray]:
+    """A 0/1 matrix (gene, own gene) that picks rows, and which genes are there."""
+    asked = list(genes)
+    place = pd.Index(own).get_indexer(pd.Index(asked, dtype=object))
+    known = place >= 0
+    at = (np.flatnonzero(known), place[known])
+    picked = sparse.csr_matrix((np.ones(len(at[0])), at), shape=(len(asked), len(own)))
+    return picked, known
