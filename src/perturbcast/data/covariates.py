@@ -9,7 +9,7 @@ import pandas as pd
 from perturbcast.data.columns import GUIDE_NAMES, PerturbationColumn, bare, column
 from perturbcast.data.labels import labels_of
 from perturbcast.data.screen import Decision
-from perturbcast.errors import NoControl, UnknownColumn
+from perturbcast.errors import BadOption, NoControl
 
 _CONTEXTS = ("cellline", "celllinename", "line", "donor", "donorid", "patient", "individual", "strain")
 _CONTEXTS_BY_ANNOTATION = ("celltype", "celltypes")  # may come from clustering, so only where it can carry one
@@ -71,7 +71,7 @@ def _candidate_contexts(
 def _context_labels(values: pd.Series, name: str) -> tuple[np.ndarray, list[str]]:
     codes, labels = labels_of(values)
     if (codes < 0).any():
-        raise UnknownColumn(
+        raise BadOption(
             f"obs[{name!r}] names no context for {int((codes < 0).sum()):,} cells.",
             "Fill it, or pass another --context.",
         )

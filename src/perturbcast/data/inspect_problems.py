@@ -15,6 +15,8 @@ FEW_CELLS = 20  # below this the mean of a condition is mostly sampling noise
 FEW_CONTROLS = 100
 FEW_GENES = 1000  # below this the sum over measured genes is no library size
 
+RARE = 0.01  # share of cells that show a gene, below which its responses are noise
+
 
 @dataclass(frozen=True)
 class Problem:
@@ -43,6 +45,7 @@ def find_problems(data: Screen | ResponseTable, effects: Sequence[OnTarget], *, 
             _no_common_batch(data),
             _small_library(data),
             _other_scale(data),
+            *_rarely_seen(data),
         ]
     else:
         found += [_no_cells(data), _censored(data), _silent_genes(data)]
@@ -167,6 +170,23 @@ def _other_scale(screen: Screen) -> Problem | None:
     return Problem("scale", 1, what, "Give counts if there are any (--layer).")
 
 
+def _rarely_seen(screen: Screen) -> list[Problem | None]:
+    """Genes seen in hardly any cell and cells without a molecule, counted in one pass over the screen."""
+    n_cells = np.zeros(screen.n_genes, dtype=np.int64)
+    n_empty = 0
+    for cells in screen.blocks():
+        stored = screen.stored(cells)
+        n_cells += np.bincount(stored.indices, minlength=screen.n_genes)
+        n_empty += int((np.diff(stored.indptr) == 0).sum())
+    rare = [str(gene) for gene in screen.genes[n_cells < RARE * screen.n_cells]]
+    what = f"{len(rare):,} of {screen.n_genes:,} genes are seen in fewer than {RARE:.0%} of cells: {_shown(rare)}."
+    advice = "Their responses are mostly noise; score on the genes that are expressed (gene set top1000)."
+    genes = Problem("genes rarely seen", len(rare), what, advice, tuple(rare))
+    what = f"{n_empty:,} cells have no molecule of any measured gene."
+    empty = Problem("empty cells", n_empty, what, "Leave them out of the file.")
+    return [genes if rare else None, empty if n_empty else None]
+
+
 def _no_cells(table: ResponseTable) -> Problem | None:
     what = "The table says nothing of cells: no noise, no ceiling, no control expression."
     advice = "Metrics and models that need cells give that as their reason; read the cells where they are at hand."
@@ -177,10 +197,7 @@ def _censored(table: ResponseTable) -> Problem | None:
     zero = float((table.response == 0).mean())
     if zero < 0.3:
         return None
-    smallest = float(np.abs(table.response[table.response != 0]).min())
-    what = (
-        f"{zero:.0%} of responses are exactly 0 and none other is nearer to 0 than {smallest:.2g}: small ones were cut."
-    )
+    what = f"{zero:.0%} of responses are exactly 0: small ones were cut to it."
     return Problem(
         "censored responses", int((table.response == 0).sum()), what, "Read absent effects as small, not as none."
     )

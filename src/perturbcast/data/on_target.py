@@ -1,4 +1,4 @@
-"""The on-target effect of each query: how far its own target moved, where the target is measured. One streaming pass."""
+"""The on-target effect of each query: how far its own target moved, where that is measured."""
 
 from dataclasses import dataclass
 
@@ -26,7 +26,7 @@ class OnTarget:
 
 
 def on_target_effects(data: Screen | ResponseTable, *, block: int = 4096) -> list[OnTarget]:
-    """One entry per query and measured target."""
+    """One entry per query and measured target; one streaming pass over the cells."""
     place = {gene: position for position, gene in enumerate(data.genes)}
     if isinstance(data, ResponseTable):
         return [
