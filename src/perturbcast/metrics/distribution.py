@@ -1,7 +1,7 @@
 """Distances between distributions of cells: energy distance, its permutation test, MMD (spec F.7, F-40).
 
 All work in principal components. Those of the E-distance and MMD are fitted on control and training cells only, those
-of `energy_truth_pca` on the truth, as PerturBench does. A mean prediction is turned into cells first (metrics/cells.py);
+of `energy_truth_pca` on the truth, as PerturBench does. A mean prediction is turned into cells first;
 both sides have the same number of cells. The squared E-distance sees means only: its V form is exactly twice the
 squared distance of the two centroids (F-33). Differs from the spec: one seeded subsample instead of five, because the
 mean over queries already averages.
