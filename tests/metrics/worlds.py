@@ -1,13 +1,12 @@
 """Small random evaluations for the tests of metrics: cells, moments, halves and differential expression that agree."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 import numpy as np
 import pandas as pd
 from scipy import sparse, stats
 
-from perturbcast.data.conditions import CONTROL, Query, condition_of
+from perturbcast.data.conditions import CONTROL, Query, condition_of, targets_of
 from perturbcast.data.de import DifferentialExpression
 from perturbcast.data.prediction import Prediction, Support
 from perturbcast.data.responses import ResponseTable
@@ -26,13 +25,15 @@ def make_evaluation(
     cells: bool = True,
     responses_only: bool = False,
     prediction: str | np.ndarray = "noisy",
+    on_target: float = -1.5,
 ) -> Evaluation:
-    """An evaluation of a small counted screen; half of the queries train and half test, doubles among both.
+    """An evaluation of a small counted screen: `n_queries` train and as many test in each context, doubles among both.
 
     `prediction` is "noisy", "perfect", "zero", "constant" or responses (query, gene). `cells=False` leaves out screen
-    and differential expression; `responses_only` gives what a file of responses holds.
+    and differential expression; `responses_only` gives what a file of responses holds; `on_target` is the log effect of
+    a perturbation on its own target.
     """
-    counts, condition, context, queries = _counts(n_queries, n_genes, n_cells, n_contexts, seed)
+    counts, condition, context, queries = _counts(n_queries, n_genes, n_cells, n_contexts, seed, on_target)
     genes = np.array([f"G{gene:03d}" for gene in range(n_genes)], dtype=object)
     screen = _screen(counts, condition, context, genes, n_contexts)
     tables = _tables(screen, queries, seed)
@@ -91,39 +92,50 @@ def with_prediction(evaluation: Evaluation, response: np.ndarray) -> Evaluation:
     )
 
 
-@dataclass(frozen=True)
-class _Layout:
-    condition: list[str]
-    context: list[int]
-    mean: list[np.ndarray]
+def _conditions(n_queries: int) -> list[str]:
+    """Training conditions, then as many test conditions; test doubles are of singles that train."""
+    target = [f"G{number:03d}" for number in range(2 * n_queries)]
+    training = target[:n_queries]
+    for number in range(n_queries // 4):
+        training[-1 - number] = condition_of([target[number], target[number + 2]])
+    test = [condition_of(target[2 * number : 2 * number + 2]) for number in range(n_queries // 3)]
+    return training + test + target[n_queries : 2 * n_queries - len(test)]
+
+
+def _effects(conditions: list[str], n_genes: int, rng: np.random.Generator, on_target: float) -> np.ndarray:
+    """(condition, gene) log effects: a shared shift, sparse effects that add up, own targets lowered, interactions."""
+    shared = rng.normal(0, 0.3, n_genes) * (rng.random(n_genes) < 0.3)
+    targets = sorted({target for name in conditions for target in targets_of(name)})
+    effect = {target: rng.normal(0, 1.0, n_genes) * (rng.random(n_genes) < 0.3) for target in targets}
+    for target in targets:
+        if int(target[1:]) < n_genes:
+            effect[target][int(target[1:])] = on_target
+    rows = []
+    for name in conditions:
+        acting = targets_of(name)
+        interaction = rng.normal(0, 0.6, n_genes) * (rng.random(n_genes) < 0.1) * (len(acting) - 1)
+        rows.append(shared + sum(effect[target] for target in acting) + interaction)
+    return np.array(rows)
 
 
 def _counts(
-    n_queries: int, n_genes: int, n_cells: int, n_contexts: int, seed: int
+    n_queries: int, n_genes: int, n_cells: int, n_contexts: int, seed: int, on_target: float
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray, list[tuple[str, int]]]:
     rng = np.random.default_rng(seed)
     share = rng.gamma(0.7, 1.0, n_genes) + 0.02
-    targets = [f"G{gene:03d}" for gene in range(2 * n_queries)]
-    names = [condition_of([targets[query]]) for query in range(2 * n_queries)]
-    names[::4] = [condition_of([targets[row], targets[row + 1]]) for row in range(0, 2 * n_queries, 4)]
-    shared = rng.normal(0, 0.3, n_genes) * (rng.random(n_genes) < 0.3)
-    layout = _Layout([], [], [])
-    for context in range(n_contexts):
-        base = share * rng.lognormal(0, 0.2 if context else 0.0, n_genes)
-        layout.condition.append(CONTROL)
-        layout.context.append(context)
-        layout.mean.append(base)
-        for name in names:
-            effect = shared + rng.normal(0, 1.0, n_genes) * (rng.random(n_genes) < 0.3)
-            layout.condition.append(name)
-            layout.context.append(context)
-            layout.mean.append(base * np.exp(effect))
-    repeats = [n_cells * (3 if name == CONTROL else 1) for name in layout.condition]
-    mean = np.repeat(np.array(layout.mean), repeats, axis=0)
+    names = _conditions(n_queries)
+    condition, context, means = [], [], []
+    for number in range(n_contexts):
+        base = share * rng.lognormal(0, 0.2, n_genes)
+        means.append(np.vstack([base, base * np.exp(_effects(names, n_genes, rng, on_target))]))
+        condition += [CONTROL, *names]
+        context += [number] * (len(names) + 1)
+    repeats = [n_cells * (3 if name == CONTROL else 1) for name in condition]
+    mean = np.repeat(np.vstack(means), repeats, axis=0)
     depth = rng.lognormal(np.log(8 * n_genes), 0.2, len(mean))
     counts = rng.poisson(depth[:, None] * mean / mean.sum(axis=1, keepdims=True)).astype(np.float32)
-    queries = [(name, context) for context in range(n_contexts) for name in names]
-    return counts, np.repeat(layout.condition, repeats), np.repeat(layout.context, repeats), queries
+    queries = [(name, number) for number in range(n_contexts) for name in names]
+    return counts, np.repeat(condition, repeats), np.repeat(context, repeats), queries
 
 
 def _screen(

@@ -34,14 +34,14 @@ def split_half_reliability(
     return pearson(first, second, mask=mask)
 
 
-def spearman_brown(reliability: np.ndarray) -> np.ndarray:
-    """Reliability of the whole from that of the halves, 2r/(1+r); negative r counts as 0 (F-29)."""
+def spearman_brown(reliability: ScoreByQuery) -> ScoreByQuery:
+    """(query,) reliability of the whole from that of the halves, 2r/(1+r); negative r counts as 0 (F-29)."""
     positive = np.maximum(reliability, 0.0)
     return 2 * positive / (1 + positive)
 
 
-def attainable_correlation(reliability: np.ndarray) -> np.ndarray:
-    """Best Pearson correlation of a perfect model with the measured mean, sqrt of Spearman-Brown (F-29), 0..1."""
+def attainable_correlation(reliability: ScoreByQuery) -> ScoreByQuery:
+    """(query,) best Pearson correlation of a perfect model with the measured mean, sqrt of Spearman-Brown (F-29), 0..1."""
     return np.sqrt(spearman_brown(reliability))
 
 

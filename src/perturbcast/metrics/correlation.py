@@ -98,7 +98,7 @@ def _centred(values: ProfileByQuery, mask: MaskByQuery | None) -> ProfileByQuery
     return np.where(flat[:, None], 0.0, centred)
 
 
-def _flat(values: ProfileByQuery, mask: MaskByQuery | None) -> ProfileByQuery:
+def _flat(values: ProfileByQuery, mask: MaskByQuery | None) -> Float[np.ndarray, "one entry"]:
     return (values.ravel() if mask is None else values[mask])[None, :]
 
 

@@ -172,7 +172,8 @@ register(
         gene_sets=("all", "top1000"),
         core=True,
         gameable_by=("inflated", "shrunk"),
-        note="On responses as given, so that every scale can be scored; pds_cosine_share is the form on count shares.",
+        note="On responses as given, so that every scale can be scored; pds_cosine_share is the form on count shares. "
+        "A constant prediction scores a little above 0.5, as the other truths keep their own targets.",
     )
 )(_retrieval(midrank_accuracy, kind="cosine", without_targets=True))
 register(
