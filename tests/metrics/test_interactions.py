@@ -72,10 +72,10 @@ def additive(evaluation: Evaluation) -> np.ndarray:
 
 def test_empirical_null_finds_a_planted_one():
     rng = np.random.default_rng(1)
-    null, far = rng.normal(0.02, 0.3, 19_000), rng.choice([-1, 1], 1000) * rng.uniform(1.5, 3, 1000)
+    null, far = rng.normal(0.02, 0.3, 285_000), rng.choice([-1, 1], 15_000) * rng.uniform(1.5, 3, 15_000)
     found = empirical_null(np.concatenate([null, far]))
     assert found.center == pytest.approx(0.02, abs=0.015)
-    assert found.spread == pytest.approx(0.3, rel=0.08)  # the central 60 % say little of the spread: standard error 3 %
+    assert found.spread == pytest.approx(0.3, rel=0.03)  # the central 60 % say little of the spread
     assert found.share == pytest.approx(0.95, abs=0.02)
     # where .95 φ0 / f is .05, f flat beyond the null: between the null's reach and the planted values
     assert 0.75 < found.upper < 1.5
@@ -226,9 +226,9 @@ def test_errors_of_interaction_scores_are_zero_for_the_truth_only(evaluation):
         assert get_metric(name).score(wrong, everything).mean() > 0.05, name
 
 
-def test_classes_of_the_truth_agree_and_need_five_doubles(evaluation):
+def test_classes_of_the_truth_agree_and_need_three_doubles(evaluation):
     assert score(evaluation, "gi_class_jaccard") == pytest.approx(np.ones(10))
-    rows = np.arange(4)
+    rows = np.arange(2)
     few = Evaluation(evaluation.truth.take(rows), evaluation.predicted.take(rows), evaluation.training)
     assert np.isnan(score(few, "gi_class_jaccard")).all()
 

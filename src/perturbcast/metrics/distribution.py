@@ -195,9 +195,7 @@ def coordinates(evaluation: Evaluation, mask: np.ndarray, *, basis: str = "train
             pairs.append((projection(drawn[:n], mask[row]), projection(observed, mask[row])))
         return pairs
 
-    held = cached(evaluation, f"coordinates {basis}", mask, compute)
-    assert isinstance(held, list)
-    return held
+    return cached(evaluation, f"coordinates {basis}", mask, compute)
 
 
 def _card(name: str, title: str, formula: str, source: str, **more: object) -> MetricCard:

@@ -70,10 +70,12 @@ def _fit_null(values: Values, *, central: float) -> tuple[float, float, float]:
         raise NoVariance("the central values are all equal, so no null can be fitted to them.", "")
     start = np.array([np.median(inside), np.log((high - low) / (2 * stats.norm.ppf((1 + central) / 2)))])
 
+    average, variance = float(inside.mean()), float(inside.var())
+
     def negative(theta: ndarray) -> float:
         center, spread = float(theta[0]), float(np.exp(theta[1]))
         covered = float(stats.norm.cdf((high - center) / spread) - stats.norm.cdf((low - center) / spread))
-        squares = float((((inside - center) / spread) ** 2).mean())
+        squares = (variance + (average - center) ** 2) / spread**2
         return 0.5 * squares + float(theta[1]) + float(np.log(max(covered, 1e-300)))
 
     found = optimize.minimize(negative, start, method="Nelder-Mead", options={"xatol": 1e-5, "fatol": 1e-9})

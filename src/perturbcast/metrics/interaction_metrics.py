@@ -20,6 +20,7 @@ from perturbcast.metrics.interactions import (
     scored_doubles,
 )
 
+LEAST_DOUBLES = 3  # whose scores set the thresholds of the classes
 _NO_DOUBLE = "the query is no double, or its singles were not both observed"
 _SINGLES = "Singles are the observed ones on both sides (D-13)."
 
@@ -73,7 +74,7 @@ def _flat(values: np.ndarray) -> bool:
         "Average precision of finding interactions",
         "area under precision over recall, genes ranked by |predicted deviation|, true: observed local fdr < 0.05",
         "Ahlmann-Eltze et al. 2025; spec D-11, D-13",
-        undefined=_NO_DOUBLE + ", or none of its genes deviates.",
+        undefined=_NO_DOUBLE + ", or none of its genes deviates, or there are too few to tell.",
         reaches_perfect=False,
         note=_SINGLES + " No deviation predicted scores the share of true genes. The curve of D-13 over all doubles is "
         "`detection_curve`.",
@@ -81,6 +82,8 @@ def _flat(values: np.ndarray) -> bool:
 )
 def _interaction_average_precision(evaluation: Evaluation, mask: np.ndarray) -> ScoreByQuery:
     scores, found, null = _empty(evaluation), scored_doubles(evaluation), deviation_null(evaluation, mask)
+    if null is None:
+        return scores
     for row, first, second in zip(found.rows, found.first, found.second, strict=True):
         genes = mask[row]
         guess = np.abs(deviation(first, second, evaluation.predicted.response[row]))[genes]
@@ -95,11 +98,14 @@ def _interaction_average_precision(evaluation: Evaluation, mask: np.ndarray) -> 
         "Balanced accuracy of interaction labels",
         "mean over observed labels (additive, synergy, buffering, other) of the share of genes given that label",
         "spec D-12",
+        undefined=_NO_DOUBLE + ", or there are too few deviations to tell which are large.",
         note=_SINGLES + " Thresholds: empirical null of all observed deviations, local fdr 0.05 (D-11).",
     )
 )
 def _interaction_label_accuracy(evaluation: Evaluation, mask: np.ndarray) -> ScoreByQuery:
     scores, found, null = _empty(evaluation), scored_doubles(evaluation), deviation_null(evaluation, mask)
+    if null is None:
+        return scores
     label = partial(interaction_labels, lower=null.lower, upper=null.upper)
     guess = label(found.first, found.second, evaluation.predicted.response[found.rows])
     real = label(found.first, found.second, evaluation.truth.response[found.rows])
@@ -134,9 +140,7 @@ def fits_of(evaluation: Evaluation, mask: np.ndarray) -> Fits:
             result.append((int(row), guess, real))
         return result
 
-    held = cached(evaluation, "interaction fits", mask, compute)
-    assert isinstance(held, list)
-    return held
+    return cached(evaluation, "interaction fits", mask, compute)
 
 
 def _fit_error(score: str) -> MetricFunction:
@@ -179,14 +183,14 @@ for _name, (_score, _formula, _most) in _FIT_SCORES.items():
         "|predicted ∩ observed| / |predicted ∪ observed| of synergy, suppression, neomorphism, redundancy, epistasis",
         "Norman et al. 2019, GEARS; spec C.8",
         gene_sets=("all",),
-        undefined=_NO_DOUBLE + ", or fewer than five doubles are scored.",
+        undefined=_NO_DOUBLE + ", or fewer than three doubles are scored.",
         note=_SINGLES + " Thresholds are the outer fifths of the observed doubles that are scored; no class on both "
         "sides counts as 1.",
     )
 )
 def _gi_class_jaccard(evaluation: Evaluation, mask: np.ndarray) -> ScoreByQuery:
     scores, fits = _empty(evaluation), fits_of(evaluation, mask)
-    if len(fits) < 5:
+    if len(fits) < LEAST_DOUBLES:
         return scores
     thresholds = class_thresholds([real for _, _, real in fits])
     for row, guess, real in fits:

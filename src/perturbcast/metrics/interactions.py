@@ -17,7 +17,7 @@ from perturbcast.data.conditions import Query, is_double, targets_of
 from perturbcast.data.responses import ResponseTable
 from perturbcast.errors import MetricNeeds, ValuesError
 from perturbcast.metrics.base import Evaluation, cached
-from perturbcast.metrics.empirical_null import LEAST, EmpiricalNull, empirical_null
+from perturbcast.metrics.empirical_null import EmpiricalNull, empirical_null
 
 LABELS = ("additive", "synergy", "buffering", "other")
 CLASSES = ("synergy", "suppression", "neomorphism", "redundancy", "epistasis")
@@ -257,32 +257,35 @@ def scored_doubles(evaluation: Evaluation) -> Doubles:
     return found
 
 
-def deviation_null(evaluation: Evaluation, mask: np.ndarray) -> EmpiricalNull:
-    """Empirical null of the deviations of all observed doubles, of training and truth, over the genes of the mask."""
+def deviation_null(evaluation: Evaluation, mask: np.ndarray) -> EmpiricalNull | None:
+    """Empirical null of the deviations of all observed doubles, of training and truth, over the genes of the mask.
 
-    def compute() -> EmpiricalNull:
+    None where there are fewer than 100 deviations, or where most are equal.
+    """
+
+    def compute() -> EmpiricalNull | None:
         singles, values = observed_singles(evaluation), []
         genes = mask.any(axis=0)
         for table in (evaluation.training, evaluation.truth):
             found = doubles_of(table, singles)
             both = table.response[found.rows]
             values.append(deviation(found.first, found.second, both)[:, genes].ravel())
-        together = np.concatenate(values)
-        if len(together) < LEAST:
-            raise MetricNeeds(f"{len(together)} deviations are too few for an empirical null.")
         try:
-            return empirical_null(together)
-        except ValuesError as flat:
-            raise MetricNeeds(f"no empirical null can be fitted to the deviations: {flat.fact}") from flat
+            return empirical_null(np.concatenate(values))
+        except ValuesError:
+            return None
 
-    held = cached(evaluation, "deviation null", mask, compute)
-    assert isinstance(held, EmpiricalNull)
-    return held
+    return cached(evaluation, "deviation null", mask, compute)
 
 
 def observed_labels(evaluation: Evaluation, mask: np.ndarray) -> dict[Query, np.ndarray]:
-    """Labels of the genes of the mask (D-12) of every scored double whose singles were observed."""
+    """Labels of the genes of the mask (D-12) of every scored double whose singles were observed.
+
+    Empty where there are too few deviations to say which are large.
+    """
     null, found = deviation_null(evaluation, mask), scored_doubles(evaluation)
+    if null is None:
+        return {}
     both = evaluation.truth.response[found.rows]
     labels = interaction_labels(found.first, found.second, both, lower=null.lower, upper=null.upper)
     rows = zip(found.rows, labels, strict=True)
