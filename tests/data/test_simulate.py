@@ -10,7 +10,9 @@ import pytest
 from scipy import sparse
 
 from perturbcast.data.conditions import CONTROL, Query, condition_of, is_double, is_single, targets_of
+from perturbcast.data.readers import read
 from perturbcast.data.scale import Scale
+from perturbcast.data.screen import Screen
 from perturbcast.data.simulate import PERTURBATIONS, simulate
 from perturbcast.data.simulation.expectation import mean_log1p
 from perturbcast.data.simulation.network import HILL, NONCODING, REGULATOR, STEEPEST
@@ -401,13 +403,15 @@ def test_unknown_setting_is_refused_with_the_nearest_name():
 
 def test_written_world_is_read_back_as_it_was(world, tmp_path):
     folder = world.write(tmp_path / "world", chunk=1000)
-    read = anndata.read_h5ad(folder / "screen.h5ad")
-    assert sparse.issparse(read.X)
-    assert read.X.dtype == np.int32
-    assert (world.screen.stored(np.arange(400)) != read.X).nnz == 0
-    assert list(read.var_names) == list(world.genes)
-    assert list(read.obs["condition"].astype(str)) == [world.screen.conditions[c] for c in world.screen.condition_code]
-    assert set(read.obs) == {"condition", "guide", "batch", "cell_line"}
+    stored = anndata.read_h5ad(folder / "screen.h5ad")
+    assert sparse.issparse(stored.X)
+    assert stored.X.dtype == np.int32
+    assert (world.screen.stored(np.arange(400)) != stored.X).nnz == 0
+    assert list(stored.var_names) == list(world.genes)
+    assert list(stored.obs["condition"].astype(str)) == [
+        world.screen.conditions[c] for c in world.screen.condition_code
+    ]
+    assert set(stored.obs) == {"condition", "guide", "batch"}
     truth = anndata.read_h5ad(folder / "truth" / "responses.h5ad")
     assert truth.uns["kind"] == "response"
     assert np.array_equal(truth.X, world.responses.response)
@@ -416,6 +420,22 @@ def test_written_world_is_read_back_as_it_was(world, tmp_path):
     assert len(network) == world.network.weights.nnz
     assert json.loads((folder / "world.json").read_text())["settings"]["seed"] == 3
     assert [path.name for path in tmp_path.iterdir()] == ["world"]
+
+
+@pytest.mark.parametrize("n_contexts", [1, 2])
+def test_reader_finds_the_screen_of_the_world_without_a_flag(tmp_path, n_contexts):
+    world = simulate(n_contexts=n_contexts, seed=4, **SMALL)
+    folder = world.write(tmp_path / "world")
+    found, screen = read(folder / "screen.h5ad"), world.screen
+    assert isinstance(found, Screen)
+    assert found.scale is screen.scale
+    assert (found.conditions, found.contexts) == (screen.conditions, screen.contexts)
+    assert np.array_equal(found.query_code, screen.query_code)
+    everything = np.arange(screen.n_cells)
+    assert np.allclose(found.expression(everything).toarray(), screen.expression(everything).toarray(), atol=1e-5)
+    truth = read(folder / "truth" / "responses.h5ad")
+    assert truth.queries == world.responses.queries
+    assert np.allclose(truth.response, world.responses.response, atol=1e-6)
 
 
 def test_writing_again_keeps_the_same_world_and_refuses_another(world, tmp_path):

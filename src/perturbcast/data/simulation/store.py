@@ -72,7 +72,6 @@ def _flush(folder: Path) -> None:
 def write_screen(world: "World", path: Path, *, chunk: int, progress: Progress) -> None:
     """The screen as .h5ad: counts int32 CSR appended in chunks of cells, obs, var and uns by anndata's own writer."""
     import h5py
-    from anndata.io import write_elem
 
     var = pd.DataFrame(
         {
@@ -81,8 +80,8 @@ def write_screen(world: "World", path: Path, *, chunk: int, progress: Progress) 
         },
         index=pd.Index(world.genes, name="gene_symbol"),
     )
-    with h5py.File(path, "w") as file:
-        write_elem(file, "/", _empty(world, var))
+    _empty(world, var).write_h5ad(path)
+    with h5py.File(path, "a") as file:
         del file["X"]
         _append_counts(world, file, chunk=chunk, progress=progress)
 
@@ -152,8 +151,9 @@ def _write_responses(world: "World", table: ResponseTable, path: Path, *, unit: 
 
     obs = pd.DataFrame({"condition": list(table.conditions)})
     obs["n_targets"] = [condition.count("+") + 1 for condition in table.conditions]
-    obs["cell_line"] = [query.context or "simulated" for query in table.queries]
-    obs.index = pd.Index([f"{row.condition} {row.cell_line}" for row in obs.itertuples()], name="query")
+    obs.index = pd.Index([str(query) for query in table.queries], name="query")
+    if len(table.contexts) > 1:
+        obs["cell_line"] = [query.context for query in table.queries]
     uns = {"kind": "response", "unit": unit, "source": world.source, "perturbation": world.settings.perturbation}
     var = pd.DataFrame(index=pd.Index(table.genes, name="gene_symbol"))
     AnnData(X=table.response, obs=obs, var=var, uns=uns).write_h5ad(path)

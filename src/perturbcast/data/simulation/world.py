@@ -110,14 +110,14 @@ class World:
 
     @cached_property
     def observed(self) -> pd.DataFrame:
-        """What is known of each cell: condition, guide, batch, cell_line; one row per cell, barcodes as index."""
-        lines = np.array(["simulated"] if self.settings.n_contexts == 1 else self.design.contexts, dtype=object)
+        """What is known of each cell: condition, guide, batch, and cell_line where there are several; by barcode."""
         columns = {
             "condition": pd.Categorical.from_codes(self.plan.condition, categories=list(self.design.conditions)),
             "guide": pd.Categorical(guide_names(self.design, self.network, self.plan)),
             "batch": pd.Categorical(np.array([f"batch{number + 1}" for number in self.plan.batch], dtype=object)),
-            "cell_line": pd.Categorical(lines[self.plan.context]),
         }
+        if self.settings.n_contexts > 1:
+            columns["cell_line"] = pd.Categorical.from_codes(self.plan.context, categories=list(self.design.contexts))
         return pd.DataFrame(columns, index=pd.Index(self.barcodes, name="barcode"))
 
     @cached_property
