@@ -544,4 +544,4 @@ def did_you_mean(name: str, known: Iterable[str]) -> str:
     if close:
         return "Nearest: " + ", ".join(repr(match) for match in close) + "."
     listed = ", ".join(repr(match) for match in sorted(known)[:12])
-    return f"Known: {listed}{', ...' if len(known) > 12 else ''}."
+    return f"Known: {listed}{', ...' if len(known) > 12 else '.'}"

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 
+from perturbcast.data.conditions import CONTROL
 from perturbcast.data.labels import LabelReading, labels_of, no_control, read_labels
 from perturbcast.data.screen import Decision
 from perturbcast.errors import (
@@ -163,8 +164,11 @@ def _same_conditions(one: PerturbationColumn, other: PerturbationColumn) -> bool
 
 
 def _same_partition(one: PerturbationColumn, other: PerturbationColumn) -> bool:
+    """Whether two columns divide the cells alike, control included, and most names agree: the rest are aliases."""
     pairs = pd.DataFrame({"one": one.condition, "other": other.condition}).drop_duplicates()
-    return bool(pairs["one"].is_unique and pairs["other"].is_unique)
+    same = pairs["one"] == pairs["other"]
+    control = (pairs["one"] == CONTROL) == (pairs["other"] == CONTROL)
+    return bool(pairs["one"].is_unique and pairs["other"].is_unique and control.all() and same.mean() >= 0.5)
 
 
 def _nothing_found(obs: pd.DataFrame, refused: list[tuple[int, str, list[str], NamingError]]) -> NamingError:

@@ -56,6 +56,12 @@ def detect_scale(
     integer = found.row_integer[filled]
     if integer.all():
         return _counts(found, libraries or {}, log1p)
+    sums = found.row_sum[filled]
+    if found.high > 1 and np.std(sums) < 0.1 * _STEADY * np.mean(sums) and len(sums) > 1:
+        raise UndecidedScale(
+            f"Every cell of {layer} sums to {np.median(sums):,.6g}: brought to one total, but no logarithm was taken.",
+            "Take log1p, name a layer of counts with --layer, or pass --scale counts.",
+        )
     if integer.sum() >= max(1, 0.002 * len(integer)) and not _few_digits(found):
         raise UndecidedScale(
             f"{layer} mixes scales: {int(integer.sum()):,} cells hold only integers and"
@@ -164,7 +170,7 @@ def log_signs(sample: sparse.csr_matrix, *, base: str) -> LogSigns:
     varied = np.maximum.reduceat(ratio, starts) > 1.5  # a cell of one value only is always whole
     broken = np.add.reduceat(off.astype(np.int64), starts) > 0
     whole = float((~broken[varied]).mean()) if varied.any() else 0.0
-    total = float(np.median(sums))
+    total = float(np.quantile(sums, 0.5, method="lower"))  # the sum of a cell, not between two
     near = np.abs(sums / total - 1) < _STEADY
     far = ~near & (np.maximum(sums / total, total / sums) > 5)
     steady_far = far.any() and np.std(sums[far]) / np.mean(sums[far]) < _STEADY

@@ -102,6 +102,8 @@ def check_path(path: Path) -> None:
 
     if path.is_dir():
         raise NotAFile(f"{path.name or path} is a folder.", _folder_advice(path))
+    if path.is_symlink() and not path.exists():
+        raise MissingFile(f"{path.name} is a link to a file that is not there.")
     if not path.exists():
         beside = [p.name for p in path.parent.glob("*.h5ad")] if path.parent.is_dir() else []
         listed = f" In that folder: {', '.join(sorted(beside)[:5])}." if beside else ""
