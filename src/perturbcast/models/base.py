@@ -8,7 +8,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import combinations
 from pathlib import Path
-from typing import Any, ClassVar, Self
+from typing import Any, ClassVar
 
 import numpy as np
 
@@ -61,7 +61,7 @@ class TrainingData:
         *,
         knowledge: GeneKnowledge | None = None,
         progress: Progress | None = None,
-    ) -> Self:
+    ) -> "TrainingData":
         """All of a screen or of a table of responses as training data."""
         knowledge = GeneKnowledge() if knowledge is None else knowledge
         if isinstance(data, ResponseTable):
@@ -139,7 +139,7 @@ class FittedModel(ABC):
         return dict(self._state)
 
     @classmethod
-    def restore(cls, model: "Model", training: ResponseTable, state: Mapping[str, np.ndarray]) -> Self:
+    def restore(cls, model: "Model", training: ResponseTable, state: Mapping[str, np.ndarray]) -> "FittedModel":
         """The fitted model again; `training` carries genes, contexts, control, scale, unit and queries only."""
         return cls(model, training, state)
 
@@ -248,7 +248,7 @@ class Model(ABC):
         return self.card.name
 
     @classmethod
-    def make(cls, profile: str | None = None, **fields: Any) -> Self:
+    def make(cls, profile: str | None = None, **fields: Any) -> "Model":
         """The model of a profile with some fields changed; text is read as the field's type."""
         if profile is not None and profile not in cls.card.profiles:
             known = did_you_mean(profile, cls.card.profiles) if cls.card.profiles else "It has none."
