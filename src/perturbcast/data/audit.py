@@ -11,7 +11,7 @@ from enum import StrEnum
 
 import numpy as np
 
-from perturbcast.data.audit_names import Names
+from perturbcast.data.audit_names import Keys, Names
 from perturbcast.data.conditions import Query
 from perturbcast.data.likeness import Evidence, copied_cells, gather_evidence, near_duplicates
 from perturbcast.data.responses import ResponseTable
@@ -20,6 +20,7 @@ from perturbcast.data.split import Promise, Split
 from perturbcast.errors import LeakError
 
 TRAINING_ONLY = {"train", "training", "control", "train+control", "train+valid", "train cells", "training cells"}
+PAIRS = (("train", "test"), ("valid", "test"), ("train", "valid"))  # what may know, what should be unknown
 OUTSIDE = {"none", "external", "prior", "literature", "evaluation"}  # not from these data, or used for scoring only
 
 
@@ -108,8 +109,9 @@ def audit(
     audit many splits of the same data fast.
     """
     evidence = data if isinstance(data, Evidence) else gather_evidence(data, profiles=profiles)
-    names = Names.of(aliases, screen=evidence.screen)
-    named = list(_name_findings(split, names))
+    queries = (*split.train, *split.valid, *split.test)
+    keys = Names.of(aliases, screen=evidence.screen).keys(query.condition for query in queries)
+    named = list(_name_findings(split, keys))
     flagged = {pair for leak in named for pair in leak.examples}
     found = [*named, *_statistics(split), *_cell_findings(split, evidence)]
     checked = ["names", "statistics"] + ["cells"] * (evidence.screen is not None)
@@ -117,9 +119,6 @@ def audit(
         found += _profile_findings(split, evidence.table, flagged)
         checked.append("profiles")
     return AuditReport(split.name, split.fingerprint, tuple(found), tuple(checked))
-
-
-PAIRS = (("train", "test"), ("valid", "test"), ("train", "valid"))
 
 
 def _leak(kind: LeakKind, sides: tuple[str, str], pairs: Iterable[tuple[object, object]]) -> Iterator[Leak]:
@@ -130,68 +129,65 @@ def _leak(kind: LeakKind, sides: tuple[str, str], pairs: Iterable[tuple[object, 
 
 
 # --------------------------------------------------------------------------------------------------------------- names
-def _name_findings(split: Split, names: Names) -> Iterator[Leak]:
+def _name_findings(split: Split, keys: Mapping[str, Keys]) -> Iterator[Leak]:
     if split.promise is Promise.CELLS:
         return
     for sides in PAIRS:
         if sides == ("train", "valid") and split.cells_train is not None:
             continue  # such rules divide the cells of one condition into training and validation
         known, hidden = (getattr(split, side) for side in sides)
-        yield from _same_conditions(split, names, known, hidden, sides)
+        yield from _same_conditions(split, keys, known, hidden, sides)
         if split.promise in (Promise.TARGETS, Promise.CONDITIONS):
-            yield from _leak(LeakKind.SINGLE_IN_DOUBLE, sides, _inside(split, names, known, hidden))
+            yield from _leak(LeakKind.SINGLE_IN_DOUBLE, sides, _inside(split, keys, known, hidden))
         if split.promise is Promise.CONTEXTS:
             contexts = {query.context for query in known}
             seen = [query for query in hidden if query.context in contexts]
             yield from _leak(LeakKind.SEEN_CONTEXT, sides, ((query.context, query.context) for query in seen))
-    yield from _leak(LeakKind.SEEN_TARGET, ("train", "test"), _seen_more_than_said(split, names))
+    yield from _leak(LeakKind.SEEN_TARGET, ("train", "test"), _seen_more_than_said(split, keys))
 
 
-def _place(split: Split, query: Query) -> str:
+def _place(split: Split) -> Callable[[Query], str]:
     """Our rules over conditions hold out in every context at once; contexts and split files query by query."""
     everywhere = split.promise is Promise.TARGETS or split.rule in ("doubles", "pair-cells")
-    return "" if everywhere else query.context
+    return (lambda query: "") if everywhere else (lambda query: query.context)
 
 
 def _same_conditions(
-    split: Split, names: Names, known: tuple[Query, ...], hidden: tuple[Query, ...], sides: tuple[str, str]
+    split: Split, keys: Mapping[str, Keys], known: tuple[Query, ...], hidden: tuple[Query, ...], sides: tuple[str, str]
 ) -> Iterator[Leak]:
-    levels: list[tuple[LeakKind, Callable[[str], str]]] = [
-        (LeakKind.SAME_CONDITION, str),
-        (LeakKind.TWIN, names.in_order),
-        (LeakKind.ALIAS, names.by_symbol),
-        (LeakKind.GUIDES, names.by_target),
-    ]
+    """Hidden queries with a known one of the same key; each is reported at the first level that finds it."""
+    place = _place(split)
     left = list(hidden)
-    for kind, key in levels:
-        by_key = {(key(query.condition), _place(split, query)): query for query in known}
-        found = {query: by_key.get((key(query.condition), _place(split, query))) for query in left}
+    for level, kind in enumerate((LeakKind.SAME_CONDITION, LeakKind.TWIN, LeakKind.ALIAS, LeakKind.GUIDES)):
+        by_key = {(keys[query.condition][level], place(query)): query for query in known}
+        found = {query: by_key.get((keys[query.condition][level], place(query))) for query in left}
         yield from _leak(kind, sides, ((match, query) for query, match in found.items() if match is not None))
         left = [query for query, match in found.items() if match is None]
 
 
 def _inside(
-    split: Split, names: Names, known: tuple[Query, ...], hidden: tuple[Query, ...]
+    split: Split, keys: Mapping[str, Keys], known: tuple[Query, ...], hidden: tuple[Query, ...]
 ) -> Iterator[tuple[Query, Query]]:
     """Held-out singles with a training combination that contains their target."""
+    place = _place(split)
     holder: dict[tuple[str, str], Query] = {}
     for query in known:
-        targets = names.targets(query.condition)
+        targets = keys[query.condition].targets
         if len(targets) > 1:
-            holder |= {(target, _place(split, query)): query for target in targets}
+            holder |= {(target, place(query)): query for target in targets}
     for query in hidden:
-        targets = names.targets(query.condition)
-        match = holder.get((targets[0], _place(split, query))) if len(targets) == 1 else None
+        targets = keys[query.condition].targets
+        match = holder.get((targets[0], place(query))) if len(targets) == 1 else None
         if match is not None:
             yield match, query
 
 
-def _seen_more_than_said(split: Split, names: Names) -> Iterator[tuple[str, Query]]:
+def _seen_more_than_said(split: Split, keys: Mapping[str, Keys]) -> Iterator[tuple[str, Query]]:
     """Test doubles more of whose targets were seen than their group says (`seen0`, `combo_seen1`, ...)."""
-    seen = {target for query in (*split.train, *split.valid) for target in names.targets(query.condition)}
+    seen = {target for query in (*split.train, *split.valid) for target in keys[query.condition].targets}
     for query in split.test:
         said = re.search(r"seen(\d)$", split.groups.get(query, ""))
-        targets = names.targets(query.condition)
+        targets = keys[query.condition].targets
         n_seen = sum(target in seen for target in targets)
         if said and len(targets) > 1 and n_seen > int(said.group(1)):
             yield f"{n_seen} targets seen", query

@@ -1,8 +1,9 @@
 """When two labels mean one condition: another order, another name of a gene, a guide of the same target."""
 
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
+from typing import NamedTuple
 
 from perturbcast.data.conditions import JOINT, condition_of, targets_of
 from perturbcast.data.screen import Screen
@@ -25,6 +26,16 @@ def guide_stem(label: str) -> str:
     return stem if stem else label
 
 
+class Keys(NamedTuple):
+    """What a condition's label is called at each level of likeness; equal keys mean the same condition."""
+
+    raw: str
+    in_order: str  # targets sorted, `ctrl` dropped
+    by_symbol: str  # targets as symbols, without regard to case or Ensembl version
+    by_target: str  # guides as what they target
+    targets: tuple[str, ...]  # the genes acted on, under one name each, sorted
+
+
 @dataclass(frozen=True)
 class Names:
     """What is known of gene names; `measured` are symbols that are never taken for guides."""
@@ -44,22 +55,16 @@ class Names:
         symbol_of |= {name.casefold(): symbol for name, symbol in (aliases or {}).items()}
         return Names(symbol_of, frozenset() if screen is None else frozenset(map(str, screen.genes)))
 
-    def in_order(self, condition: str) -> str:
-        """Targets sorted, `ctrl` dropped."""
-        return condition_of(condition.split(JOINT))
-
-    def by_symbol(self, condition: str) -> str:
-        """Targets as symbols, without regard to case or Ensembl version."""
-        return condition_of([self._symbol(target) for target in targets_of(self.in_order(condition))])
-
-    def by_target(self, condition: str) -> str:
-        """Targets as symbols, guides as what they target."""
-        return condition_of(list(self.targets(condition)))
-
-    def targets(self, condition: str) -> tuple[str, ...]:
-        """The genes acted on, under one name each, sorted."""
-        found = {self._symbol(self._stem(target)) for target in targets_of(self.in_order(condition))}
-        return tuple(sorted(found))
+    def keys(self, conditions: Iterable[str]) -> dict[str, Keys]:
+        """The keys of each label."""
+        found = {}
+        for label in set(conditions):
+            in_order = condition_of(label.split(JOINT))
+            targets = targets_of(in_order)
+            acted_on = tuple(sorted({self._symbol(self._stem(target)) for target in targets}))
+            by_symbol = condition_of([self._symbol(target) for target in targets])
+            found[label] = Keys(label, in_order, by_symbol, condition_of(list(acted_on)), acted_on)
+        return found
 
     def _stem(self, target: str) -> str:
         known = target in self.measured or target.casefold() in self.symbol_of

@@ -63,10 +63,6 @@ def design_of(data: Screen | ResponseTable) -> Design:
     return Design(tuple(data.queries()) if isinstance(data, Screen) else data.queries)
 
 
-def _all_in(condition: str, targets: Collection[str]) -> bool:
-    return all(target in targets for target in targets_of(condition))
-
-
 def _free_of(conditions: Names, targets: Collection[str]) -> list[str]:
     return [condition for condition in conditions if not any(target in targets for target in targets_of(condition))]
 
