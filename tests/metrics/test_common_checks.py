@@ -27,6 +27,23 @@ def world(prediction: str = "noisy", *, n_contexts: int = 1, n_queries: int = 12
     return make_evaluation(prediction=prediction, n_contexts=n_contexts, n_queries=n_queries, **more)
 
 
+@functools.cache
+def constant_worlds() -> list[Evaluation]:
+    """Constant predictions, with no effect on own targets: leaving out only the query's own lifts them (retrieval)."""
+    return [
+        make_evaluation(n_queries=24, seed=seed, prediction="constant", n_cells=8, on_target=0.0) for seed in range(4)
+    ]
+
+
+@functools.cache
+def near_and_far() -> list[Evaluation]:
+    """A good prediction, and the same profiles given to the wrong queries."""
+    evaluation = world(n_queries=24)
+    truth = evaluation.truth.response
+    near = 0.8 * truth + 0.05 * np.random.default_rng(0).normal(size=truth.shape)
+    return [with_prediction(evaluation, response) for response in (near, np.roll(near, 1, axis=0))]
+
+
 def values(evaluation: Evaluation, metric: str, gene_set: str | None = None) -> np.ndarray:
     """The scores of a metric, NaN where undefined."""
     name = gene_set or METRICS[metric].card.gene_sets[0]
@@ -100,20 +117,35 @@ def test_the_truth_as_prediction_scores_perfect(name):
         assert defined["value"].to_numpy() == pytest.approx(METRICS[name].card.perfect, abs=1e-7)
 
 
+@pytest.fixture(scope="module")
+def other_gene_order() -> Evaluation:
+    """The shared world with its genes in another order."""
+    return permuted(world(), genes=np.random.default_rng(3).permutation(world().truth.n_genes))
+
+
+@pytest.fixture(scope="module")
+def query_order() -> np.ndarray:
+    """Another order of the queries of two contexts."""
+    return np.random.default_rng(4).permutation(world(n_contexts=2).truth.n_queries)
+
+
+@pytest.fixture(scope="module")
+def other_query_order(query_order) -> Evaluation:
+    """The shared world of two contexts with its queries in another order."""
+    return permuted(world(n_contexts=2), queries=query_order)
+
+
 @pytest.mark.parametrize("name", INVARIANT)
-def test_the_order_of_genes_does_not_matter(name):
-    order = np.random.default_rng(3).permutation(world().truth.n_genes)
+def test_the_order_of_genes_does_not_matter(name, other_gene_order):
     for gene_set in METRICS[name].card.gene_sets:
-        before, after = (values(one, name, gene_set) for one in (world(), permuted(world(), genes=order)))
+        before, after = (values(one, name, gene_set) for one in (world(), other_gene_order))
         assert after == pytest.approx(before, rel=1e-7, abs=1e-7, nan_ok=True)
 
 
 @pytest.mark.parametrize("name", INVARIANT)
-def test_the_order_of_queries_only_orders_the_scores(name):
-    evaluation = world(n_contexts=2)
-    order = np.random.default_rng(4).permutation(evaluation.truth.n_queries)
-    before, after = values(evaluation, name), values(permuted(evaluation, queries=order), name)
-    expected = before[order] if METRICS[name].card.per == "query" else before
+def test_the_order_of_queries_only_orders_the_scores(name, query_order, other_query_order):
+    before, after = values(world(n_contexts=2), name), values(other_query_order, name)
+    expected = before[query_order] if METRICS[name].card.per == "query" else before
     assert after == pytest.approx(expected, rel=1e-7, abs=1e-7, nan_ok=True)
 
 
@@ -144,7 +176,7 @@ def test_a_score_is_a_number_or_has_a_reason(name):
 
 @pytest.mark.parametrize("name", METRICS)
 def test_inputs_are_left_as_they_were(name):
-    evaluation = make_evaluation()
+    evaluation = dataclasses.replace(world(), cache={})
     arrays = [
         evaluation.truth.response,
         evaluation.truth.control,
@@ -166,28 +198,20 @@ def test_inputs_are_left_as_they_were(name):
 
 @pytest.mark.parametrize("name", METRICS)
 def test_the_same_evaluation_gives_the_same_score(name):
-    scored = [values(make_evaluation(), name) for _ in range(2)]
+    scored = [values(dataclasses.replace(world(), cache={}), name) for _ in range(2)]
     assert np.array_equal(*scored, equal_nan=True)
 
 
 @pytest.mark.parametrize("name", CHANCE)
 def test_a_constant_prediction_scores_chance(name):
-    found = []
-    for seed in range(4):
-        # no effect on the own target: leaving out only that of the query at hand lifts constant predictions (retrieval)
-        evaluation = make_evaluation(n_queries=24, seed=seed, prediction="constant", n_cells=8, on_target=0.0)
-        found.append(np.nanmean(values(evaluation, name)))
+    found = [np.nanmean(values(evaluation, name)) for evaluation in constant_worlds()]
     allowed = 1 / 24 + 0.01 if METRICS[name].card.per == "query" else 0.3  # 24 numbers of 4 worlds correlate by chance
     assert np.mean(found) == pytest.approx(METRICS[name].card.chance, abs=allowed)
 
 
 @pytest.mark.parametrize("name", METRICS)
 def test_better_is_the_direction_that_the_card_says(name):
-    evaluation = world(n_queries=24)
-    truth = evaluation.truth.response
-    near = 0.8 * truth + 0.05 * np.random.default_rng(0).normal(size=truth.shape)
-    far = np.roll(near, 1, axis=0)
-    scored = [np.nanmean(values(with_prediction(evaluation, response), name)) for response in (near, far)]
+    scored = [np.nanmean(values(evaluation, name)) for evaluation in near_and_far()]
     assert scored[0] > scored[1] if METRICS[name].card.higher_is_better else scored[0] < scored[1]
 
 
@@ -206,7 +230,7 @@ def test_one_query_alone_is_scored_or_refused_with_a_reason(name):
 
 @pytest.mark.parametrize("name", METRICS)
 def test_an_empty_gene_set_of_one_query_gives_no_error(name):
-    evaluation = make_evaluation()
+    evaluation = world()
     mask = gene_set_mask(evaluation, "all").copy()
     mask[1] = False
     scored = METRICS[name].score(evaluation, mask)

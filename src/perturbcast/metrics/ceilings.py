@@ -41,7 +41,7 @@ def spearman_brown(reliability: ScoreByQuery) -> ScoreByQuery:
 
 
 def attainable_correlation(reliability: ScoreByQuery) -> ScoreByQuery:
-    """(query,) best Pearson correlation of a perfect model with the measured mean, sqrt of Spearman-Brown (F-29), 0..1."""
+    """(query,) best Pearson correlation of a perfect model with the measured mean: sqrt of Spearman-Brown (F-29)."""
     return np.sqrt(spearman_brown(reliability))
 
 
