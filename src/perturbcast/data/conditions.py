@@ -184,8 +184,12 @@ _UNASSIGNED = frozenset(
 )
 _CONTROL_SHAPES = (
     re.compile(r"^(?:\d+|gal4-4)?\(mod\)_p[a-z]{2}\d+$"),  # 62(mod)_pBA581, Gal4-4(mod)_pBA582
-    re.compile(r"(?:^|[\W_\d])neg(?:ative)?[_\- ]?(?:ctrl|control)"),  # 3x_neg_ctrl_pMJ144-1
-    re.compile(r"^(?:non|safe)[-_ ]?target(?:t?ing)?(?:$|[-_ #:])"),  # non-targeting_00023
+    re.compile(  # 3x_neg_ctrl_pMJ144-1, but not neg_ctrl_STAT1
+        r"^(?:\d+x[_\- ])?neg(?:ative)?[_\- ]?(?:ctrl|control)s?[_\- ]?\d*(?:_p[a-z]{2}\d+(?:-\d+)?)?$"
+    ),
+    re.compile(  # non-targeting_00023, Non-Targeting-Human-0001
+        r"^(?:non|safe)[-_ ]?target(?:t?ing)?(?:[-_ #:.]?(?:human|mouse|control|ctrl|guide|s?grna|[acgt]{17,}|g?\d+))*$"
+    ),
 )
 
 
