@@ -182,16 +182,18 @@ class _Collected:
 
     def _add_sequences(self, item: Recognised) -> tuple[str, _Renamed]:
         records = sequences_of(item)
-        renamed = self._renamed([self._best_candidate(names) for names, _ in records])
+        renamed = self._renamed(self._best_candidates([names for names, _ in records]))
         for row in renamed.best_rows():
             self.sequences.setdefault(renamed.names[row], records[row][1])
         n_genes = len(set(renamed.names))
         more = " (the first of each is used)" if n_genes < len(records) else ""
         return f"{len(records):,} sequences of {n_genes:,} genes{more}", renamed
 
-    def _best_candidate(self, names: Sequence[str]) -> str:
-        """The first of several names of a record that is known, else the first."""
-        return next((name for name in names if self.naming.name(name).route != "kept"), names[0])
+    def _best_candidates(self, records: Sequence[Sequence[str]]) -> list[str]:
+        """Of the several names of each record the first that is known, else the first."""
+        asked = list(dict.fromkeys(name for names in records for name in names))
+        known = {name for name, hit in zip(asked, self.naming.name_each(asked), strict=True) if hit.route != "kept"}
+        return [next((name for name in names if name in known), names[0]) for names in records]
 
     def _add_embedding(self, item: Recognised) -> tuple[str, _Renamed]:
         names, matrix = embedding_of(item)
@@ -222,14 +224,16 @@ class _Collected:
 
     def _add_gene_sets(self, item: Recognised) -> tuple[str, _Renamed]:
         sets = sets_of(item)
-        renamed = self._renamed(sorted({gene for _, genes in sets for gene in genes}))
+        written = sorted({gene for _, genes in sets for gene in genes})
+        renamed = self._renamed(written)
         name = _free_name(item.path, self.gene_sets)
-        own = [(label, [self.naming.name(gene).symbol for gene in genes]) for label, genes in sets]
+        own_name = dict(zip(written, renamed.names, strict=True))
+        own = [(label, [own_name[gene] for gene in genes]) for label, genes in sets]
         self.gene_sets[name] = gene_sets_of(name, own, source=item.path.name)
         return f"{len(sets):,} sets of {len(self.gene_sets[name].genes):,} genes", renamed
 
     def _renamed(self, names: Iterable[str]) -> _Renamed:
-        hits = [self.naming.name(str(name)) for name in names]
+        hits = self.naming.name_each([str(name) for name in names])
         renamed, routes = np.empty(len(hits), dtype=object), np.empty(len(hits), dtype=object)
         renamed[:], routes[:] = [hit.symbol for hit in hits], [hit.route for hit in hits]
         return _Renamed(renamed, routes)

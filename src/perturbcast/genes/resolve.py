@@ -34,11 +34,9 @@ class Resolution:
 
     def summary(self) -> str:
         """How many names went which way, in one line."""
-        routes = Counter(self.frame["route"].replace("", "unresolved"))
-        return ", ".join(
-            f"{number:,} by {route}" if route != "unresolved" else f"{number:,} unresolved"
-            for route, number in routes.most_common()
-        )
+        said = {"": "unresolved", "ambiguous": "ambiguous"}
+        routes = Counter(said.get(route, f"by {route}") for route in self.frame["route"])
+        return ", ".join(f"{number:,} {route}" for route, number in routes.most_common())
 
 
 class Resolver:
@@ -51,64 +49,50 @@ class Resolver:
     def __init__(self, table: GeneTable) -> None:
         frame = table.frame
         current = [symbol or ident for symbol, ident in zip(frame["symbol"], frame["ensembl_id"], strict=True)]
-        self._symbols = set(current)
-        self._by_ensembl: dict[str, str] = {}
-        for ident, symbol in zip(frame["ensembl_id"], current, strict=True):
-            if ident:
-                self._by_ensembl.setdefault(without_version(ident), symbol)
-        self._by_alias: dict[str, str | tuple[str, ...]] = {}
-        for aliases, symbol in zip(frame["aliases"], current, strict=True):
-            for alias in aliases:
-                _claim(self._by_alias, alias, symbol)
-        self._by_folded: dict[str, str | tuple[str, ...]] = {}
-        for symbol in self._symbols:
-            _claim(self._by_folded, symbol.casefold(), symbol)
-        self._by_folded_alias: dict[str, str | tuple[str, ...]] = {}
-        for alias, meant in self._by_alias.items():
-            for symbol in (meant,) if isinstance(meant, str) else meant:
-                _claim(self._by_folded_alias, alias.casefold(), symbol)
+        symbols = dict.fromkeys(current)
+        aliases = [(name, symbol) for names, symbol in zip(frame["aliases"], current, strict=True) for name in names]
+        by_alias, ambiguous = _meanings(aliases)
+        self._ambiguous = {name: meant for name, meant in ambiguous.items() if name not in symbols}
+        by_case, _ = _meanings((symbol.casefold(), symbol) for symbol in symbols)
+        by_alias_case, _ = _meanings((name.casefold(), symbol) for name, symbol in aliases)
+        ids = zip(frame["ensembl_id"], current, strict=True)
+        by_id = {ident.partition(".")[0]: Resolved(symbol, "ensembl") for ident, symbol in reversed(list(ids)) if ident}
+        self._by_name = {name: Resolved(symbol, "alias") for name, symbol in by_alias.items() if symbol}
+        self._by_name |= by_id | {symbol: Resolved(symbol, "symbol") for symbol in symbols}
+        folded = by_alias_case | by_case
+        self._by_case = {name: Resolved(symbol, "case") for name, symbol in folded.items() if symbol}
 
     def resolve(self, name: str) -> Resolved | None:
         """The gene a name means, or None where it means none or several."""
-        name = name.strip()
-        if name in self._symbols:
-            return Resolved(name, "symbol")
-        by_id = self._by_ensembl.get(without_version(name))
-        if by_id is not None:
-            return Resolved(by_id, "ensembl")
-        for names, key, route in self._routes(name):
-            meant = names.get(key)
-            if meant is not None:
-                return Resolved(meant, route) if isinstance(meant, str) else None
-        return None
+        return self.resolve_each([name])[0]
+
+    def resolve_each(self, names: Iterable[str]) -> list[Resolved | None]:
+        """The gene each name means, or None where it means none or several."""
+        found = []
+        for name in names:
+            name = name.strip()
+            hit = self._by_name.get(name)
+            if hit is None and name.startswith("ENS"):
+                hit = self._by_name.get(without_version(name))
+            if hit is None and name not in self._ambiguous:
+                hit = self._by_case.get(name.casefold())
+            found.append(hit)
+        return found
 
     def meanings(self, name: str) -> tuple[str, ...]:
-        """The symbols that an ambiguous name may mean, sorted; empty where it is not ambiguous."""
-        if self.resolve(name) is None:
-            for names, key, _ in self._routes(name.strip()):
-                meant = names.get(key)
-                if isinstance(meant, tuple):
-                    return tuple(sorted(meant))
-        return ()
+        """The symbols that an ambiguous alias may mean, sorted; empty where a name is not ambiguous."""
+        return tuple(sorted(self._ambiguous.get(name.strip(), ()))) if self.resolve(name) is None else ()
 
     def resolve_all(self, names: Iterable[str]) -> Resolution:
         """What each name means, in the order given."""
         names = [str(name) for name in names]
-        found = {name: self.resolve(name) for name in dict.fromkeys(names)}
-        ambiguous = {name: meant for name, hit in found.items() if hit is None and (meant := self.meanings(name))}
-        rows = []
-        for name in names:
-            hit = found[name]
-            rows.append((name, *hit) if hit else (name, "", "ambiguous" if name in ambiguous else ""))
+        rows, ambiguous = [], {}
+        for name, hit in zip(names, self.resolve_each(names), strict=True):
+            several = hit is None and name.strip() in self._ambiguous
+            if several:
+                ambiguous[name] = self.meanings(name)
+            rows.append((name, *hit) if hit else (name, "", "ambiguous" if several else ""))
         return Resolution(pd.DataFrame(rows, columns=["name", "symbol", "route"], dtype=object), ambiguous)
-
-    def _routes(self, name: str) -> tuple[tuple[dict[str, str | tuple[str, ...]], str, str], ...]:
-        folded = name.casefold()
-        return (
-            (self._by_alias, name, "alias"),
-            (self._by_folded, folded, "case"),
-            (self._by_folded_alias, folded, "case"),
-        )
 
 
 class Naming:
@@ -120,34 +104,35 @@ class Naming:
     def __init__(self, resolver: Resolver | None, at_hand: Iterable[str]) -> None:
         self._resolver = resolver
         own = list(dict.fromkeys(at_hand))
-        self._own = set(own)
-        self._by_folded: dict[str, str | tuple[str, ...]] = {}
+        self._own = {name: Resolved(name, "symbol") for name in own}
+        by_case, _ = _meanings((name.casefold(), name) for name in own)
+        self._by_case = {folded: Resolved(name, "case") for folded, name in by_case.items() if name}
         self._by_symbol: dict[str, str] = {}
-        for name in own:
-            _claim(self._by_folded, name.casefold(), name)
-            hit = resolver.resolve(name) if resolver else None
+        for name, hit in zip(own, resolver.resolve_each(own) if resolver else [None] * len(own), strict=True):
             if hit is not None and hit.symbol not in self._own:
                 self._by_symbol.setdefault(hit.symbol, name)
-        self._known: dict[str, Resolved] = {}
 
     def name(self, raw: str) -> Resolved:
         """The screen's name of a gene, or its current symbol, or the name itself (route `kept`)."""
-        hit = self._known.get(raw)
-        if hit is None:
-            hit = self._known[raw] = self._find(raw)
-        return hit
+        return self.name_each([raw])[0]
 
-    def _find(self, raw: str) -> Resolved:
-        if raw in self._own:
-            return Resolved(raw, "symbol")
-        hit = self._resolver.resolve(raw) if self._resolver else None
-        if hit is not None and not (hit.route == "case" and raw.islower()):
-            return Resolved(self._by_symbol.get(hit.symbol, hit.symbol), hit.route)
-        stripped = without_version(raw)
-        if stripped in self._own:
-            return Resolved(stripped, "ensembl")
-        by_case = None if raw.islower() else self._by_folded.get(raw.casefold())
-        return Resolved(by_case, "case") if isinstance(by_case, str) else Resolved(raw, "kept")
+    def name_each(self, raws: Iterable[str]) -> list[Resolved]:
+        """As `name`, of many names."""
+        raws = list(raws)
+        resolved = self._resolver.resolve_each(raws) if self._resolver else [None] * len(raws)
+        named = []
+        for raw, hit in zip(raws, resolved, strict=True):
+            if raw in self._own:
+                named.append(self._own[raw])
+            elif hit is not None and not (hit.route == "case" and raw.islower()):
+                named.append(Resolved(self._by_symbol.get(hit.symbol, hit.symbol), hit.route))
+            elif raw.startswith("ENS") and (stripped := without_version(raw)) in self._own:
+                named.append(Resolved(stripped, "ensembl"))
+            elif not raw.islower() and (by_case := self._by_case.get(raw.casefold())) is not None:
+                named.append(by_case)
+            else:
+                named.append(Resolved(raw, "kept"))
+        return named
 
 
 def without_version(name: str) -> str:
@@ -156,11 +141,13 @@ def without_version(name: str) -> str:
     return match[1] if match else name
 
 
-def _claim(names: dict[str, str | tuple[str, ...]], name: str, symbol: str) -> None:
-    """Notes that a name means a symbol; a name of several symbols keeps them all."""
-    meant = names.setdefault(name, symbol)
-    if isinstance(meant, str):
+def _meanings(pairs: Iterable[tuple[str, str]]) -> tuple[dict[str, str], dict[str, set[str]]]:
+    """Name -> the one symbol it means, "" where there are several; and name -> symbols for those."""
+    one: dict[str, str] = {}
+    several: dict[str, set[str]] = {}
+    for name, symbol in pairs:
+        meant = one.setdefault(name, symbol)
         if meant != symbol:
-            names[name] = (meant, symbol)
-    elif symbol not in meant:
-        names[name] = (*meant, symbol)
+            several.setdefault(name, {meant} if meant else set()).add(symbol)
+            one[name] = ""
+    return one, several
