@@ -6,17 +6,19 @@ with the number of cells: where a query has more than `MOST_CELLS`, even a perfe
 does. That holds for every model alike; compare models, not scores with 1.
 """
 
+from dataclasses import dataclass
+
 import numpy as np
 from jaxtyping import Bool, Float
 from numpy import ndarray
 from scipy import sparse, stats
 
-from perturbcast._types import Profile, ScoreByQuery
+from perturbcast._types import Profile, ProfileByQuery, ScoreByQuery
 from perturbcast.data.de import PER_10K, PSEUDOCOUNT, DifferentialExpression
 from perturbcast.data.scale import Scale
 from perturbcast.errors import MetricNeeds
 from perturbcast.metrics.base import Evaluation, MetricCard, register
-from perturbcast.metrics.cells import MOST_CELLS, Cells, ControlCells, control_cells, predicted_cells
+from perturbcast.metrics.cells import MOST_CELLS, Cells, ControlCells, control_cells, n_drawn, predicted_cells
 from perturbcast.metrics.rank_sum import Reference, rank_sum, reference
 
 GeneMask = Bool[ndarray, " gene"]
@@ -115,23 +117,40 @@ def control_reference(evaluation: Evaluation, context: str) -> Reference:
     return held
 
 
+@dataclass(frozen=True)
+class PredictedCells:
+    """What the metrics here need of the predicted cells of every query, after one pass over them."""
+
+    de: DifferentialExpression
+    mean: ProfileByQuery  # of log expression
+    variance: ProfileByQuery
+
+
 def predicted_de(evaluation: Evaluation) -> DifferentialExpression:
     """Rank-sum of the predicted cells of every query against control; BH within query over all genes (F-19, F-36).
 
-    One query at a time, so memory holds the cells of one query. MetricNeeds where there are no cells.
+    MetricNeeds where there are no cells.
     """
-    key = "predicted de"
+    return pass_over_cells(evaluation).de
+
+
+def pass_over_cells(evaluation: Evaluation) -> PredictedCells:
+    """Tests and moments of the predicted cells, one query at a time: memory holds the cells of one query."""
+    key = "pass over predicted cells"
     if key not in evaluation.cache:
         truth = evaluation.truth
-        z, p, fold = (np.empty(truth.response.shape) for _ in range(3))
+        z, p, fold, mean, variance = (np.empty(truth.response.shape) for _ in range(5))
         for row, query in enumerate(truth.queries):
             cells = predicted_cells(evaluation, row)
-            z[row], p[row] = rank_sum(control_reference(evaluation, query.context), cells.expression)
+            expression = cells.expression
+            z[row], p[row] = rank_sum(control_reference(evaluation, query.context), expression)
             fold[row] = _log2_fold(cells, control_cells(evaluation, query.context), truth.scale)
+            mean[row], variance[row] = _moments(expression)
         adjusted = stats.false_discovery_control(p, axis=1) if p.size else p
-        evaluation.cache[key] = DifferentialExpression(truth.queries, truth.genes, z, p, adjusted, fold)
+        de = DifferentialExpression(truth.queries, truth.genes, z, p, adjusted, fold)
+        evaluation.cache[key] = PredictedCells(de, mean, variance)
     held = evaluation.cache[key]
-    assert isinstance(held, DifferentialExpression)
+    assert isinstance(held, PredictedCells)
     return held
 
 
@@ -280,19 +299,28 @@ def _lfc_nmae(evaluation: Evaluation, mask: np.ndarray) -> ScoreByQuery:
     )
 )
 def _deg_recall(evaluation: Evaluation, mask: np.ndarray) -> ScoreByQuery:
-    truth, scores = evaluation.truth, []
+    truth, drawn, scores = evaluation.truth, pass_over_cells(evaluation), []
     assert truth.variance is not None
     assert truth.n_cells is not None
     for row, query in enumerate(truth.queries):
         genes = np.flatnonzero(mask[row])
-        control = control_cells(evaluation, query.context).cells.expression
-        base, base_variance, n_base = *_moments(control, genes), control.shape[0]
-        cells = predicted_cells(evaluation, row).expression
-        guess = welch_t(*_moments(cells, genes), cells.shape[0], base, base_variance, n_base)
-        observed_mean, observed_variance = truth.expression[row, genes], truth.variance[row, genes]
-        real = welch_t(observed_mean, observed_variance, int(truth.n_cells[row]), base, base_variance, n_base)
+        base, spread, n_base = control_moments(evaluation, query.context)
+        control = (base[genes], spread[genes], n_base)
+        guess = welch_t(drawn.mean[row, genes], drawn.variance[row, genes], n_drawn(evaluation, row), *control)
+        real = welch_t(truth.expression[row, genes], truth.variance[row, genes], int(truth.n_cells[row]), *control)
         scores.append(top_overlap(guess, real, names=truth.genes[genes]))
     return np.array(scores, dtype=float)
+
+
+def control_moments(evaluation: Evaluation, context: str) -> tuple[Profile, Profile, int]:
+    """Mean and variance of log expression of the control cells of a context, and how many they are."""
+    key = ("control moments", context)
+    if key not in evaluation.cache:
+        cells = control_cells(evaluation, context).cells.expression
+        evaluation.cache[key] = (*_moments(cells), cells.shape[0])
+    held = evaluation.cache[key]
+    assert isinstance(held, tuple)
+    return held
 
 
 def _called(evaluation: Evaluation, mask: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
@@ -301,9 +329,10 @@ def _called(evaluation: Evaluation, mask: np.ndarray) -> tuple[np.ndarray, np.nd
     return guess.significant() & mask, truth_de(evaluation).significant() & mask, guess.log2_fold_change
 
 
-def _moments(cells: sparse.csr_matrix, genes: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Mean and variance (n − 1) of some genes of sparse cells."""
-    n = cells.shape[0]
-    mean = np.asarray(cells.mean(axis=0), dtype=np.float64).ravel()[genes]
-    square = np.asarray(cells.multiply(cells).mean(axis=0), dtype=np.float64).ravel()[genes]
+def _moments(cells: sparse.csr_matrix) -> tuple[Profile, Profile]:
+    """Mean and variance (n − 1) of every gene of sparse cells."""
+    n, n_genes = cells.shape
+    entries = cells.data.astype(np.float64)
+    mean = np.bincount(cells.indices, weights=entries, minlength=n_genes) / n
+    square = np.bincount(cells.indices, weights=entries**2, minlength=n_genes) / n
     return mean, np.maximum(square - mean**2, 0.0) * n / max(n - 1, 1)

@@ -22,15 +22,12 @@ SPAN = 64.0  # wider than any logarithm of expression, so that gene * SPAN + val
 class Reference:
     """A reference group: its non-zero values sorted within genes, and what the test needs of them."""
 
-    keys: Float[ndarray, " nonzero"]  # gene * SPAN + value, ascending
-    start: ndarray  # (gene + 1,) where each gene begins in `keys`
+    keys: Float[ndarray, " value"]  # distinct gene * SPAN + value, ascending
+    times: Float[ndarray, " value"]  # how often each occurs
+    before: ndarray  # (value + 1,) non-zero values up to each distinct one, over all genes
+    zeros: Profile  # cells of the reference in which the gene is silent
     ties: Profile  # sum of t^3 - t over groups of equal non-zero values
     n_cells: int
-
-    @property
-    def zeros(self) -> Profile:
-        """(gene,) cells of the reference in which the gene is silent."""
-        return self.n_cells - np.diff(self.start).astype(np.float64)
 
 
 def _sorted_keys(values: sparse.csr_matrix) -> ndarray:
@@ -49,22 +46,23 @@ def _runs(keys: ndarray) -> tuple[ndarray, ndarray]:
     return keys[first], np.diff(np.append(first, len(keys))).astype(np.float64)
 
 
-def _by_gene(keys: ndarray, weights: ndarray, n_genes: int) -> Profile:
-    """Weights summed over the keys of each gene."""
-    return np.bincount((keys // SPAN).astype(np.int64), weights=weights, minlength=n_genes).astype(np.float64)
+def _by_gene(gene: ndarray, weights: ndarray, n_genes: int) -> Profile:
+    """Weights summed within each gene."""
+    return np.bincount(gene, weights=weights, minlength=n_genes).astype(np.float64)
 
 
 def reference(values: sparse.csr_matrix) -> Reference:
     """The reference group of some cells; values are log expression, none negative, below `SPAN`."""
-    n_genes = values.shape[1]
-    keys = _sorted_keys(values)
-    distinct, times = _runs(keys)
-    counts = np.bincount((keys // SPAN).astype(np.int64), minlength=n_genes)
+    n_cells, n_genes = values.shape
+    keys, times = _runs(_sorted_keys(values))
+    gene = (keys // SPAN).astype(np.int64)
     return Reference(
         keys=keys,
-        start=np.concatenate([[0], np.cumsum(counts)]).astype(np.int64),
-        ties=_by_gene(distinct, times**3 - times, n_genes),
-        n_cells=values.shape[0],
+        times=times,
+        before=np.concatenate([[0.0], np.cumsum(times)]),
+        zeros=n_cells - _by_gene(gene, times, n_genes),
+        ties=_by_gene(gene, times**3 - times, n_genes),
+        n_cells=n_cells,
     )
 
 
@@ -76,15 +74,19 @@ def rank_sum(against: Reference, values: sparse.csr_matrix) -> tuple[Profile, Pr
     n, m, n_genes = values.shape[0], against.n_cells, values.shape[1]
     keys, times = _runs(_sorted_keys(values))
     gene = (keys // SPAN).astype(np.int64)
-    below = np.searchsorted(against.keys, keys, side="left")
-    equal = (np.searchsorted(against.keys, keys, side="right") - below).astype(np.float64)
-    silent_reference = against.zeros
-    silent = n - _by_gene(keys, times, n_genes)
-    wins = times * (silent_reference[gene] + (below - against.start[gene]) + equal / 2)
-    u = _by_gene(keys, wins, n_genes) + silent * silent_reference / 2
-    joined, both_silent = equal + times, silent + silent_reference
+    place = np.searchsorted(against.keys, keys)
+    found = np.minimum(place, max(len(against.keys) - 1, 0))
+    equal = np.zeros(len(keys))
+    if len(against.keys):
+        equal = np.where(against.keys[found] == keys, against.times[found], 0.0)
+    in_gene = np.cumsum(against.n_cells - against.zeros)
+    below = against.before[place] - np.concatenate([[0.0], in_gene])[gene]
+    silent = n - _by_gene(gene, times, n_genes)
+    wins = times * (against.zeros[gene] + below + equal / 2)
+    u = _by_gene(gene, wins, n_genes) + silent * against.zeros / 2
+    joined, both_silent = equal + times, silent + against.zeros
     ties = (
-        against.ties + _by_gene(keys, (joined**3 - joined) - (equal**3 - equal), n_genes) + both_silent**3 - both_silent
+        against.ties + _by_gene(gene, (joined**3 - joined) - (equal**3 - equal), n_genes) + both_silent**3 - both_silent
     )
     total = float(n + m)
     variance = np.maximum(n * m / 12 * (total + 1 - ties / max(total * (total - 1), 1.0)), 0.0)
