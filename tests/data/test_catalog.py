@@ -9,6 +9,7 @@ import threading
 import zipfile
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
 from urllib.parse import urlsplit
 
 import pytest
@@ -338,3 +339,10 @@ def test_a_folder_that_cannot_be_made_is_said_so(tmp_path):
 def test_attempts_must_be_possible(tmp_path):
     with pytest.raises(BadOption):
         get_dataset("papalexi", folder=tmp_path, retries=0)
+
+
+def test_the_documentation_lists_every_data_set():
+    page = (Path(__file__).parents[2] / "docs" / "DATASETS.md").read_text()
+    for entry in catalogue():
+        assert f"| `{entry['name']}` | {entry['title']} |" in page
+        assert entry["page"] in page
