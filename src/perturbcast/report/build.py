@@ -20,7 +20,7 @@ from perturbcast.report.figures import (
     to_svg,
     violins,
 )
-from perturbcast.report.summary import CEILING, Headline, Section, Tables, read_tables, sections_of
+from perturbcast.report.summary import CEILING, Headline, Section, Tables, read_tables, rows_of, sections_of
 
 BOUNDS = ("floor", "ceiling")
 FLOOR_NOTE = " Red: the floor, no knowledge of which gene was perturbed."
@@ -33,10 +33,15 @@ METHODS = (
     "that share a gene are not independent. Seeds and folds are nested inside conditions. A verdict compares a model "
     "with the best of the other simple baselines on the queries that both answered: better or worse if the interval of "
     "the paired difference excludes 0, otherwise undecided.",
+    "L2 error is the Euclidean distance between predicted and observed response over all genes. Pearson Δ is the "
+    "correlation of predicted and observed response; against mean, after the mean training response was taken from "
+    "both, which leaves what is special about a perturbation. Discrimination (PDS, cosine, mid-rank) asks whether a "
+    "prediction is nearer to its own truth than to the truths of the other held-out perturbations: 0.5 is chance, 1 "
+    "perfect.",
     "The floor is what the better of no change and the mean response reaches, with no knowledge of which gene was "
-    "perturbed. The ceiling is what repeating the experiment with half of the cells reaches (`ceiling:duplicate`), or "
-    "that repeat shrunk to the mean where it carries no signal (`ceiling:interpolated`); data without cells have no "
-    "ceiling.",
+    "perturbed. The ceiling is the best of three: `ceiling:perfect`, what a model without error would score against "
+    "these noisy means; `ceiling:duplicate`, half of the cells scored against the other half; `ceiling:interpolated`, "
+    "that half drawn to the mean where it shows no effect. Data without cells have no ceiling.",
 )
 
 
@@ -220,19 +225,22 @@ def panels_of(tables: Tables, section: Section) -> list[Panel]:
     part = part_of(tables, section)
     panels = []
     for headline in section.headlines:
-        rows = part[(part.metric == headline.metric) & (part.gene_set == headline.gene_set)].set_index("model")
+        rows = {str(row["model"]): row for row in rows_of(part, headline)}
+        order = [row.model for row in section.rows if not row.is_reference and row.model in rows]
+        means = {model: float(rows[model]["mean"]) for model in order if np.isfinite(rows[model]["mean"])}
+        best = (min if headline.arrow == "↓" else max)(means.values(), default=np.nan)
         intervals = tuple(
-            Interval(row.model, *(float(rows.loc[row.model, name]) for name in ("mean", "ci_low", "ci_high")), False)
-            for row in section.rows
-            if not row.is_reference and row.model in rows.index and np.isfinite(rows.loc[row.model, "mean"])
+            Interval(
+                model,
+                mean,
+                float(rows[model]["ci_low"]),
+                float(rows[model]["ci_high"]),
+                bool(np.isclose(mean, best)),
+            )
+            for model, mean in means.items()
         )
-        sign = -1 if headline.arrow == "↓" else 1
-        best = max((sign * interval.mean for interval in intervals), default=np.nan)
-        intervals = tuple(
-            Interval(i.model, i.mean, i.low, i.high, bool(np.isclose(sign * i.mean, best))) for i in intervals
-        )
-        bounds = [float(rows[name].dropna().iloc[0]) if rows[name].notna().any() else np.nan for name in BOUNDS]
-        panels.append(Panel(headline.title, headline.arrow == "↑", intervals, *bounds))
+        bounds = [next((row[name] for row in rows.values() if np.isfinite(row[name])), np.nan) for name in BOUNDS]
+        panels.append(Panel(headline.title, headline.arrow == "↑", intervals, float(bounds[0]), float(bounds[1])))
     return panels
 
 
@@ -243,7 +251,7 @@ def bounds_figure(tables: Tables, section: Section) -> PageFigure | None:
         return None
     caption = "Points are means over conditions, bars 95 % intervals; the best model of each panel is dark."
     if any(np.isfinite(panel.ceiling) for panel in panels):
-        caption += f"{FLOOR_NOTE} Green: a repeat of the experiment."
+        caption += f"{FLOOR_NOTE} Green: the ceiling that noise sets."
     else:
         caption += f"{FLOOR_NOTE} These data have no cells, so no ceiling is known."
     return PageFigure("Where each model stands between floor and ceiling", to_svg(floor_to_ceiling(panels)), caption)

@@ -3,7 +3,7 @@
 import io
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
@@ -14,7 +14,8 @@ if TYPE_CHECKING:
 
 INK, MUTED, GRID = "#1f2933", "#7b8794", "#e4e7eb"
 BEST, OTHER, FLOOR, CEILING = "#0b7285", "#9fb3c8", "#c92a2a", "#2b8a3e"
-STYLE = {
+N_NAMED = 4  # genes named in a scatter
+STYLE: Any = {
     "font.family": "DejaVu Sans",
     "font.size": 9,
     "axes.spines.top": False,
@@ -82,11 +83,16 @@ def new_figure(n_rows: int, n_columns: int, *, width: float, height: float) -> t
 
 def floor_to_ceiling(panels: Sequence[Panel]) -> "Figure":
     """Where each model stands between floor and ceiling: one panel a metric, one line a model, with 95 % intervals."""
-    n_models = max(len(panel.intervals) for panel in panels)
-    figure, axes = new_figure(1, len(panels), width=3.3 * len(panels) + 0.8, height=0.3 * n_models + 1.3)
     order = [interval.model for interval in panels[0].intervals]
-    for position, panel in enumerate(panels):
-        draw_panel(axes[0, position], panel, order, named=position == 0)
+    n_rows = (len(panels) + 1) // 2
+    n_columns = min(len(panels), 2)
+    height = n_rows * (0.24 * len(order) + 0.95)
+    figure, axes = new_figure(n_rows, n_columns, width=4.6 * n_columns + 0.9, height=height)
+    for position, axis in enumerate(axes.ravel()):
+        if position >= len(panels):
+            axis.set_axis_off()
+            continue
+        draw_panel(axis, panels[position], order, named=position % 2 == 0)
     return figure
 
 
@@ -144,21 +150,39 @@ def draw_match(axis: "Axes", match: Match) -> None:
     axis.axhline(0, color=GRID, linewidth=0.8)
     axis.axvline(0, color=GRID, linewidth=0.8)
     axis.scatter(match.observed, match.predicted, s=9, color=BEST, alpha=0.45, linewidths=0, rasterized=True)
-    for gene in np.argsort(-np.abs(match.observed), kind="stable")[:4]:
-        inward = "right" if match.observed[gene] > 0 else "left"
-        axis.annotate(
-            str(match.genes[gene]),
-            (match.observed[gene], match.predicted[gene]),
-            xytext=(-4 if inward == "right" else 4, 4),
-            textcoords="offset points",
-            ha=inward,
-            fontsize=7.5,
-            color=INK,
-        )
+    name_genes(axis, match, gap=0.055 * (high - low))
     axis.set_xlim(low, high)
     axis.set_ylim(low, high)
     axis.set_aspect("equal")
     axis.set_title(match.title, fontsize=9, color=INK)
+
+
+def name_genes(axis: "Axes", match: Match, *, gap: float) -> None:
+    """Names of the genes with the largest observed responses, pushed apart by at least `gap`."""
+    largest = np.argsort(-np.abs(match.observed), kind="stable")[:N_NAMED]
+    for rising in (True, False):
+        chosen = [gene for gene in largest if (match.observed[gene] > 0) == rising]
+        chosen.sort(key=lambda gene: match.predicted[gene])
+        heights = spread([float(match.predicted[gene]) for gene in chosen], gap=gap)
+        for gene, height in zip(chosen, heights, strict=True):
+            x = float(match.observed[gene])
+            axis.annotate(
+                str(match.genes[gene]),
+                (x, float(match.predicted[gene])),
+                xytext=(x + (-0.6 if rising else 0.6) * gap, height),
+                ha="right" if rising else "left",
+                va="center",
+                fontsize=7.5,
+                color=INK,
+            )
+
+
+def spread(heights: list[float], *, gap: float) -> np.ndarray:
+    """Ascending heights moved apart until neighbours differ by `gap`, about the same middle."""
+    apart = np.array(heights, dtype=float)
+    for position in range(1, len(apart)):
+        apart[position] = max(apart[position], apart[position - 1] + gap)
+    return apart - (apart - np.array(heights, dtype=float)).mean() if len(apart) else apart
 
 
 def violins(values: dict[str, dict[str, np.ndarray]], *, titles: dict[str, str], best: str) -> "Figure":
@@ -182,7 +206,7 @@ def draw_violins(axis: "Axes", by_model: dict[str, np.ndarray], *, best: str) ->
             continue
         colour = BEST if model == best else OTHER
         if scores.size > 2 and np.ptp(scores) > 1e-12:
-            drawn = axis.violinplot([scores], positions=[position], widths=0.85, showextrema=False)
+            drawn: Any = axis.violinplot([scores], positions=[position], widths=0.85, showextrema=False)
             for body in drawn["bodies"]:
                 body.set(facecolor=colour, edgecolor="none", alpha=0.55)
         low, middle, high = np.percentile(scores, [25, 50, 75])
@@ -195,7 +219,7 @@ def draw_violins(axis: "Axes", by_model: dict[str, np.ndarray], *, best: str) ->
 
 def strata(table: pd.DataFrame, *, title: str, best: str) -> "Figure":
     """Mean score by effect-size stratum: rows of `table` are models, columns strata from weak to strong."""
-    figure, axes = new_figure(1, 1, width=6.4, height=3.2)
+    figure, axes = new_figure(1, 1, width=7.6, height=max(3.4, 0.24 * len(table)))
     axis = axes[0, 0]
     places = np.arange(table.shape[1])
     for model, row in table.iterrows():
@@ -210,7 +234,9 @@ def strata(table: pd.DataFrame, *, title: str, best: str) -> "Figure":
         )
     name_lines(axis, table, at=float(places[-1]), best=best)
     axis.set_xticks(places, [str(name) for name in table.columns])
-    axis.set_xlim(-0.2, places[-1] + 1.15)
+    axis.set_xlim(-0.2, places[-1] + 1.0)
+    low, high = axis.get_ylim()
+    axis.set_ylim(low - 0.06 * (high - low), high)
     axis.set_ylabel(title)
     axis.set_xlabel("size of the observed effect")
     axis.grid(axis="y", color=GRID, linewidth=0.8)
@@ -224,10 +250,7 @@ def name_lines(axis: "Axes", table: pd.DataFrame, *, at: float, best: str) -> No
         return
     low, high = axis.get_ylim()
     gap = (high - low) * 0.058
-    heights = last.to_numpy(dtype=float).copy()
-    for position in range(1, len(heights)):
-        heights[position] = max(heights[position], heights[position - 1] + gap)
-    heights -= (heights - last.to_numpy(dtype=float)).mean()
+    heights = spread(list(last.to_numpy(dtype=float)), gap=gap)
     for model, height in zip(last.index, heights, strict=True):
         colour = BEST if model == best else MUTED
         axis.text(at + 0.06, height, str(model), va="center", fontsize=7.5, color=colour)

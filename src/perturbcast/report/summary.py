@@ -11,14 +11,14 @@ import pandas as pd
 from perturbcast.errors import NotABenchmark
 from perturbcast.metrics.base import Metric, all_metrics
 
-HEADLINES = (
-    ("l2", "all"),
-    ("pearson_delta", "all"),
-    ("pearson_delta_perturbed", "all"),
-    ("pds_cosine", "all"),
-    ("wmse", "all"),
-    ("direction_accuracy", "all"),
-)
+HEADLINES = {  # metric and gene set -> a title short enough for a column; the first N_HEADLINES with scores are shown
+    ("l2", "all"): "L2 error",
+    ("pearson_delta", "all"): "Pearson Δ",
+    ("pearson_delta_perturbed", "all"): "Pearson Δ against mean",
+    ("pds_cosine", "all"): "Discrimination",
+    ("wmse", "all"): "Weighted MSE",
+    ("direction_accuracy", "all"): "Direction accuracy",
+}
 N_HEADLINES = 4
 CEILING = "ceiling:"
 
@@ -131,7 +131,7 @@ def headlines_of(tables: Tables, part: pd.DataFrame) -> tuple[Headline, ...]:
     present = set(zip(part.metric[part["mean"].notna()], part.gene_set[part["mean"].notna()], strict=True))
     chosen = [pair for pair in HEADLINES if pair in present][:N_HEADLINES]
     return tuple(
-        Headline(metric, gene_set, tables.metrics[metric].card.title, arrow_of(tables, metric))
+        Headline(metric, gene_set, HEADLINES[metric, gene_set], arrow_of(tables, metric))
         for metric, gene_set in chosen
         if metric in tables.metrics
     )
@@ -140,6 +140,12 @@ def headlines_of(tables: Tables, part: pd.DataFrame) -> tuple[Headline, ...]:
 def arrow_of(tables: Tables, metric: str) -> str:
     """Which way is better."""
     return "↑" if tables.metrics[metric].card.higher_is_better else "↓"
+
+
+def rows_of(part: pd.DataFrame, headline: Headline) -> list[dict[str, Any]]:
+    """The summary rows of one headline, as plain dictionaries."""
+    rows = part[(part.metric == headline.metric) & (part.gene_set == headline.gene_set)].to_dict("records")
+    return [{str(key): value for key, value in row.items()} for row in rows]
 
 
 def sections_of(tables: Tables) -> list[Section]:
@@ -153,7 +159,7 @@ def section_of(tables: Tables, dataset: str, split: str, position: int) -> Secti
     part = tables.summary[(tables.summary.dataset == dataset) & (tables.summary.split == split)]
     scores = tables.scores[(tables.scores.dataset == dataset) & (tables.scores.split == split)]
     headlines = headlines_of(tables, part)
-    best = {headline: best_model(tables, part, headline) for headline in headlines}
+    best = {headline: best_model(part, headline) for headline in headlines}
     rows = model_rows(part, headlines, best)
     overall = best[headlines[0]] if headlines else ""
     return Section(
@@ -165,26 +171,28 @@ def section_of(tables: Tables, dataset: str, split: str, position: int) -> Secti
         headlines=headlines,
         rows=rows,
         best_model=overall,
-        n_queries=scores.loc[~scores.model.str.startswith(CEILING), "condition"].nunique(),
+        n_queries=scores.loc[~scores.model.str.startswith(CEILING) & (scores.condition != "*"), "condition"].nunique(),
         everything=tuple(folded_table(part)),
         queries=tuple(query_table(tables, scores, dataset, split, headlines)),
         refusals=refusals_of(scores),
     )
 
 
-def best_model(tables: Tables, part: pd.DataFrame, headline: Headline) -> str:
+def best_model(part: pd.DataFrame, headline: Headline) -> str:
     """The model with the best mean, ceilings aside."""
-    rows = part[(part.metric == headline.metric) & (part.gene_set == headline.gene_set) & part["mean"].notna()]
-    rows = rows[~rows.model.str.startswith(CEILING)]
-    if rows.empty:
+    means = {
+        str(row["model"]): float(row["mean"])
+        for row in rows_of(part, headline)
+        if np.isfinite(row["mean"]) and not row["model"].startswith(CEILING)
+    }
+    if not means:
         return ""
-    order = rows["mean"] if headline.arrow == "↓" else -rows["mean"]
-    return str(rows.loc[order.idxmin(), "model"])
+    return (min if headline.arrow == "↓" else max)(means, key=lambda model: means[model])
 
 
 def model_rows(part: pd.DataFrame, headlines: tuple[Headline, ...], best: dict[Headline, str]) -> tuple[Row, ...]:
     """One row per model, best first by the first headline, ceilings at the end."""
-    by_key = {(row.model, row.metric, row.gene_set): row for row in part.itertuples(index=False)}
+    by_key = {(row["model"], row["metric"], row["gene_set"]): row for row in part.to_dict("records")}
     rows = []
     for model in part.model.unique():
         found = [by_key.get((model, headline.metric, headline.gene_set)) for headline in headlines]
@@ -194,7 +202,7 @@ def model_rows(part: pd.DataFrame, headlines: tuple[Headline, ...], best: dict[H
     sign = 1 if headlines and headlines[0].arrow == "↓" else -1
 
     def position(entry: tuple[Row, list[Any]]) -> tuple[bool, float]:
-        first = entry[1][0].mean if entry[1] and entry[1][0] is not None else np.nan
+        first = entry[1][0]["mean"] if entry[1] and entry[1][0] is not None else np.nan
         return entry[0].is_reference, float(sign * first) if np.isfinite(first) else np.inf
 
     return tuple(row for row, _ in sorted(rows, key=position))
@@ -202,51 +210,50 @@ def model_rows(part: pd.DataFrame, headlines: tuple[Headline, ...], best: dict[H
 
 def cell_of(row: Any, is_best: bool) -> Cell | None:
     """A score, its interval, and how it stands to the best simple baseline."""
-    if row is None or not np.isfinite(row.mean):
+    if row is None or not np.isfinite(row["mean"]):
         return None
     difference = ""
-    if np.isfinite(row.difference):
-        difference = (
-            f"{number(row.difference)} [{number(row.diff_low)}, {number(row.diff_high)}] against {row.baseline}"
-        )
-    verdict = "" if row.model.startswith(CEILING) else str(row.verdict or "")
-    return Cell(number(row.mean), f"[{number(row.ci_low)}, {number(row.ci_high)}]", verdict, difference, is_best)
+    if np.isfinite(row["difference"]):
+        interval = f"[{number(row['diff_low'])}, {number(row['diff_high'])}]"
+        difference = f"{number(row['difference'])} {interval} against {row['baseline']}"
+    verdict = "" if row["model"].startswith(CEILING) else str(row["verdict"] or "")
+    interval = f"[{number(row['ci_low'])}, {number(row['ci_high'])}]"
+    return Cell(number(row["mean"]), interval, verdict, difference, is_best)
 
 
 def verdicts(part: pd.DataFrame, headlines: tuple[Headline, ...], best: dict[Headline, str]) -> tuple[str, ...]:
-    """The section in a few sentences: who is best, by how much, and what a repeat of the experiment would reach."""
+    """The section in a few sentences: who is best, by how much, and how far that is from floor to ceiling."""
     sentences = []
     for headline in headlines:
-        rows = part[(part.metric == headline.metric) & (part.gene_set == headline.gene_set)].set_index("model")
         winner = best[headline]
         if not winner:
             continue
-        row = rows.loc[winner]
+        row = next(row for row in rows_of(part, headline) if row["model"] == winner)
         text = f"{headline.title}: {winner} is best at {number(row['mean'])}"
-        text += f" [{number(row.ci_low)}, {number(row.ci_high)}]"
+        text += f" [{number(row['ci_low'])}, {number(row['ci_high'])}]"
         text += versus_baseline(row)
         text += against_bounds(row)
         sentences.append(text + ".")
     return tuple(sentences)
 
 
-def versus_baseline(row: pd.Series) -> str:
+def versus_baseline(row: dict[str, Any]) -> str:
     """How the best model stands to the best of the other simple baselines."""
-    if not isinstance(row.baseline, str) or not row.baseline or not np.isfinite(row.difference):
+    if not isinstance(row["baseline"], str) or not row["baseline"] or not np.isfinite(row["difference"]):
         return ""
     words = {"better": "clearly better than", "worse": "worse than", "undecided": "not clearly different from"}
-    return f", {words.get(row.verdict, 'beside')} {row.baseline} ({number(row.difference)})"
+    return f", {words.get(row['verdict'], 'beside')} {row['baseline']} ({number(row['difference'])})"
 
 
-def against_bounds(row: pd.Series) -> str:
+def against_bounds(row: dict[str, Any]) -> str:
     """Where the model stands between floor and ceiling."""
-    floor, ceiling = float(row.get("floor", np.nan)), float(row.get("ceiling", np.nan))
+    floor, ceiling = float(row["floor"]), float(row["ceiling"])
     if not np.isfinite(ceiling):
         return "" if not np.isfinite(floor) else f"; the floor is {number(floor)}, no ceiling is known"
     if not np.isfinite(floor) or np.isclose(floor, ceiling):
-        return f"; a repeat of the experiment reaches {number(ceiling)}"
+        return f"; the ceiling is {number(ceiling)}"
     share = (row["mean"] - floor) / (ceiling - floor)
-    bounds = f"floor ({number(floor)}) to a repeat of the experiment ({number(ceiling)})"
+    bounds = f"floor ({number(floor)}) to ceiling ({number(ceiling)})"
     return f"; that is {share:.0%} of the way from {bounds}"
 
 
@@ -297,5 +304,5 @@ def refusals_of(scores: pd.DataFrame) -> tuple[tuple[str, str, int], ...]:
     if refused.empty:
         return ()
     short = refused.assign(reason=refused.reason.str.slice(0, 160))
-    counted = short.groupby(["model", "reason"]).size().sort_values(ascending=False).head(12)
-    return tuple((model, reason, int(n)) for (model, reason), n in counted.items())
+    counted = short.groupby(["model", "reason"]).size().sort_values(ascending=False).head(12).reset_index(name="n")
+    return tuple((str(row["model"]), str(row["reason"]), int(row["n"])) for row in counted.to_dict("records"))
