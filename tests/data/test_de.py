@@ -31,7 +31,7 @@ def screen():
 
 @pytest.fixture(scope="module")
 def result(screen):
-    return differential_expression(screen, max_cells=45)
+    return differential_expression(screen, max_entries=500)
 
 
 def test_p_values_are_those_of_scipy_with_ties_and_continuity(screen, result):
@@ -78,7 +78,7 @@ def test_fold_change_is_of_mean_counts_per_ten_thousand(screen, result):
     np.testing.assert_allclose(result.log2_fold_change[row], np.log2(ratio), atol=1e-5)
 
 
-def test_reading_in_chunks_changes_nothing(screen, result):
+def test_reading_gene_block_by_gene_block_changes_nothing(screen, result):
     whole = differential_expression(screen)
     np.testing.assert_array_equal(whole.p, result.p)
     np.testing.assert_array_equal(whole.z, result.z)

@@ -12,9 +12,11 @@ from perturbcast._progress import Progress
 from perturbcast.data.conditions import CONTROL, Query
 from perturbcast.data.scale import Scale
 from perturbcast.data.screen import Screen
+from perturbcast.data.statistics import add_by_group
 from perturbcast.errors import BadOption, EmptyScreen, NoControl, UnknownOption, did_you_mean
 
 PSEUDOCOUNT = 1e-9  # counts per 10,000 added to both means of a fold change (spec F-19)
+CELLS_AT_ONCE = 4096  # rows read at a time
 GENES_AT_ONCE = 256  # columns made dense at a time where values are negative
 PER_10K = {Scale.LOG1P_CP10K: 1.0, Scale.LOG1P_CPM: 100.0}  # what expm1 is divided by to give counts per 10,000
 
@@ -40,7 +42,7 @@ def differential_expression(
     *,
     queries: Sequence[Query] | None = None,
     minimum_control: float | None = None,
-    max_cells: int = 8_000,
+    max_entries: int = 12_000_000,
     threads: int = 1,
     progress: Progress | None = None,
 ) -> DifferentialExpression:
@@ -48,7 +50,8 @@ def differential_expression(
 
     Normal approximation with tie correction and continuity correction, two-sided; a gene that is constant over both
     groups has z 0 and p 1. Benjamini-Hochberg within each query over the tested genes. Rows follow `queries`
-    (default: all of the screen). Cells are read for as many queries at a time as have `max_cells` cells together.
+    (default: all of the screen). Cells are streamed once for each block of genes that has about `max_entries` non-zero
+    values (8 bytes each), so screens larger than memory can be tested.
 
     `minimum_control`: test only genes whose control mean, in counts per 10,000, is above it (spec F-19: 0.05);
     the others get z 0, p 1 and adjusted p 1. Fold changes are log2 ratios of mean counts per 10,000; where the unit of
@@ -63,17 +66,19 @@ def differential_expression(
     asked = _asked(screen, queries)
     shape = (len(asked), screen.n_genes)
     z, p, adjusted, fold = np.zeros(shape), np.ones(shape), np.ones(shape), np.zeros(shape)
-    chunks = list(_chunks(screen, asked, max_cells=max_cells))
-    for rows, cells, code in (progress or Progress()).track(chunks, label="rank-sum tests"):
-        values = screen.expression(cells)
-        mean = _count_means(values, code, scale=scale)
-        fold[rows] = _log2_fold_change(mean, scale=scale)
-        tested = np.ones(shape[1], dtype=bool) if minimum_control is None else mean[0] > minimum_control
-        if tested.any():
-            part = np.ix_(rows, np.flatnonzero(tested))
-            z[part], p[part] = rank_sum(values[:, tested], code, threads=threads)
-            adjusted[part] = _benjamini_hochberg(p[part])
-    return DifferentialExpression(tuple(asked), screen.genes, z, p, adjusted, fold)
+    parts = _parts(screen, asked, max_entries=max_entries)
+    for group, genes in (progress or Progress()).track(parts, label="rank-sum tests"):
+        values, mean = _columns(screen, group, genes)
+        here = np.ix_(group.rows, genes)
+        fold[here] = _log2_fold_change(mean, scale=scale)
+        z[here], p[here] = rank_sum(values, group.code, threads=threads)
+        if minimum_control is not None:
+            dropped = np.ix_(group.rows, genes[mean[0] <= minimum_control])
+            z[dropped], p[dropped] = 0.0, np.nan
+    for row in range(len(asked)):
+        tested = ~np.isnan(p[row])
+        adjusted[row, tested] = _benjamini_hochberg(p[row, tested])
+    return DifferentialExpression(tuple(asked), screen.genes, z, np.nan_to_num(p, nan=1.0), adjusted, fold)
 
 
 def rank_sum(values: sparse.csr_matrix, group: np.ndarray, *, threads: int = 1) -> tuple[np.ndarray, np.ndarray]:
@@ -147,33 +152,59 @@ def _asked(screen: Screen, queries: Sequence[Query] | None) -> list[Query]:
     return asked
 
 
-def _chunks(
-    screen: Screen, asked: Sequence[Query], *, max_cells: int
-) -> Iterator[tuple[np.ndarray, np.ndarray, np.ndarray]]:
-    """Rows of the result, cells, and group of each cell (0 control), chunk by chunk within contexts."""
+@dataclass(frozen=True)
+class _Group:
+    """The queries of one context and their control."""
+
+    rows: np.ndarray  # (query,) rows of the result
+    cells: np.ndarray  # (cell,) increasing positions in the screen
+    code: np.ndarray  # (cell,) 0 control, else 1 + position in `rows`
+
+
+def _parts(screen: Screen, asked: Sequence[Query], *, max_entries: int) -> list[tuple[_Group, np.ndarray]]:
+    """Each context with each block of genes that fits into memory with all its cells."""
+    parts = []
     for context in dict.fromkeys(query.context for query in asked):
-        control = screen.cells_of(Query(CONTROL, context))
-        if not len(control):
-            raise NoControl(f"No control cell{f' in {context}' if context else ''}.")
         rows = [row for row, query in enumerate(asked) if query.context == context]
-        members = {row: screen.cells_of(asked[row]) for row in rows}
-        while rows:
-            total = np.cumsum([len(members[row]) for row in rows])
-            n_taken = max(1, int(np.searchsorted(total, max_cells, side="right")))
-            taken, rows = rows[:n_taken], rows[n_taken:]
-            cells = [control, *(members[row] for row in taken)]
-            code = np.repeat(np.arange(len(cells)), [len(index) for index in cells])
-            yield np.array(taken), np.concatenate(cells), code
+        members = [screen.cells_of(Query(CONTROL, context)), *(screen.cells_of(asked[row]) for row in rows)]
+        if not len(members[0]):
+            raise NoControl(f"No control cell{f' in {context}' if context else ''}.")
+        cells = np.concatenate(members)
+        code = np.repeat(np.arange(len(members)), [len(index) for index in members])
+        order = np.argsort(cells, kind="stable")
+        group = _Group(np.array(rows), cells[order], code[order])
+        n_blocks = min(screen.n_genes, int(_entries(screen, group.cells) // max_entries) + 1)
+        blocks = np.array_split(np.arange(screen.n_genes), n_blocks)
+        parts += [(group, genes) for genes in blocks]
+    return parts
 
 
-def _count_means(values: sparse.csr_matrix, code: np.ndarray, *, scale: Scale) -> np.ndarray:
-    """(group, gene) mean counts per 10,000, or mean values where the unit of counts is unknown."""
-    values = values.astype(np.float64)
-    if scale in PER_10K:
-        values.data = np.expm1(values.data) / PER_10K[scale]
-    n_cells = np.bincount(code)
-    indicator = sparse.csr_matrix((1.0 / n_cells[code], (code, np.arange(len(code)))))
-    return (indicator @ values).toarray()
+def _entries(screen: Screen, cells: np.ndarray) -> float:
+    """About how many non-zero values some cells have, from 16 runs of neighbours among them."""
+    run = 128
+    starts = np.unique(np.linspace(0, max(0, len(cells) - run), 16, dtype=np.int64))
+    sample = np.unique(np.concatenate([cells[start : start + run] for start in starts]))
+    return screen.stored(sample).nnz / len(sample) * len(cells)
+
+
+def _columns(screen: Screen, group: _Group, genes: np.ndarray) -> tuple[sparse.csr_matrix, np.ndarray]:
+    """Expression of some neighbouring genes in the cells of a group, and (group, gene) mean counts per 10,000.
+
+    Means are of the values themselves where the unit of counts is unknown.
+    """
+    n_cells = np.bincount(group.code)
+    total = np.zeros((len(n_cells), len(genes)))
+    scale = screen.scale.of_expression
+    blocks = []
+    for start in range(0, len(group.cells), CELLS_AT_ONCE):
+        part = slice(start, start + CELLS_AT_ONCE)
+        values = screen.expression(group.cells[part])[:, genes[0] : genes[-1] + 1]
+        blocks.append(values)
+        counts = values.astype(np.float64)
+        if scale in PER_10K:
+            counts.data = np.expm1(counts.data) / PER_10K[scale]
+        add_by_group(total, counts, group.code[part])
+    return sparse.vstack(blocks, format="csr"), total / n_cells[:, None]
 
 
 def _log2_fold_change(mean: np.ndarray, *, scale: Scale) -> np.ndarray:
@@ -183,11 +214,9 @@ def _log2_fold_change(mean: np.ndarray, *, scale: Scale) -> np.ndarray:
 
 
 def _benjamini_hochberg(p: np.ndarray) -> np.ndarray:
-    """Adjusted p within each row."""
-    order = np.argsort(p, axis=1, kind="stable")
-    n = p.shape[1]
-    stepped = np.take_along_axis(p, order, axis=1) * n / np.arange(1, n + 1)
-    monotone = np.minimum(np.minimum.accumulate(stepped[:, ::-1], axis=1)[:, ::-1], 1.0)
-    adjusted = np.empty_like(monotone)
-    np.put_along_axis(adjusted, order, monotone, axis=1)
+    """Adjusted p of some tests."""
+    order = np.argsort(p, kind="stable")
+    stepped = p[order] * len(p) / np.arange(1, len(p) + 1)
+    adjusted = np.empty_like(p)
+    adjusted[order] = np.minimum(np.minimum.accumulate(stepped[::-1])[::-1], 1.0)
     return adjusted

@@ -116,13 +116,13 @@ def _stream(
     for start in progress.track(starts, label="response statistics", total=len(starts)):
         part = slice(start, start + block)
         values = screen.expression(groups.cells[part]).astype(np.float64)
-        _add(sums, values, groups.code[part] * 2 + half[part])
+        add_by_group(sums, values, groups.code[part] * 2 + half[part])
         values.data **= 2
-        _add(squares, values, groups.code[part])
+        add_by_group(squares, values, groups.code[part])
     return sums, squares
 
 
-def _add(total: np.ndarray, values: sparse.csr_matrix, group: np.ndarray) -> None:
+def add_by_group(total: np.ndarray, values: sparse.csr_matrix, group: np.ndarray) -> None:
     """Add the rows of `values` to the rows of `total` that `group` names; only stored entries are touched."""
     present, local = np.unique(group, return_inverse=True)
     cells = np.arange(len(group))
