@@ -190,16 +190,25 @@ def on_responses(function: Callable[..., np.ndarray], *, reference: str = "contr
 
     def score(evaluation: Evaluation, mask: np.ndarray) -> np.ndarray:
         def packed() -> tuple[np.ndarray, np.ndarray, np.ndarray | None]:
-            shift = evaluation.perturbed_mean if reference == "perturbed" else 0.0
-            predicted, truth = evaluation.predicted.response - shift, evaluation.truth.response - shift
-            dense = pack(predicted, mask)
-            if dense is None:
+            predicted, truth = _against(evaluation, reference)
+            dense, truth_dense = pack(predicted, mask), pack(truth, mask)
+            if dense is None or truth_dense is None:
                 return predicted, truth, mask
-            truth_dense = pack(truth, mask)
-            assert truth_dense is not None
             return dense, truth_dense, None
 
         predicted, truth, rest = cached(evaluation, f"packed {reference}", mask, packed)
         return function(predicted, truth, mask=rest)
 
     return score
+
+
+def _against(evaluation: Evaluation, reference: str) -> tuple[np.ndarray, np.ndarray]:
+    """(query, gene) responses of prediction and truth against the reference; no copy where that is control."""
+    predicted, truth = evaluation.predicted.response, evaluation.truth.response
+    if reference == "control":
+        return predicted, truth
+    shifted: Any = evaluation.cache.get("against perturbed mean")
+    if shifted is None:
+        shifted = predicted - evaluation.perturbed_mean, truth - evaluation.perturbed_mean
+        evaluation.cache["against perturbed mean"] = shifted
+    return shifted
