@@ -81,7 +81,7 @@ def test_help_loads_nothing_heavy():
 
 def test_importing_leaves_the_random_state_and_warning_filters_alone():
     code = (
-        "import warnings, numpy as np\n"
+        "import warnings, numpy as np, scipy.sparse, pandas, jaxtyping\n"
         "before = (str(np.random.get_state()), list(warnings.filters))\n"
         "import perturbcast.cli, perturbcast.models.registry, perturbcast.metrics.base\n"
         "assert before == (str(np.random.get_state()), list(warnings.filters))"
