@@ -11,9 +11,9 @@ from perturbcast.data.simulation.network import TrueNetwork
 from perturbcast.data.simulation.settings import WorldSettings
 
 KINDS = ("none", "buffering", "synergy", "emergent")
-SHARE = (0.4, 0.33, 0.23, 0.04)  # of module pairs; Norman by spec D-12: buffering 2.3 %, synergy 0.6 %, other 1.1 %
-GAIN = {"none": 0.0, "buffering": -0.4, "synergy": 0.5, "emergent": 0.5}
-REACH = 0.5  # share of the genes that an interaction touches
+SHARE = (0.32, 0.46, 0.18, 0.04)  # of module pairs; Norman by spec D-12: buffering 2.3 %, synergy 0.6 %, other 1.1 %
+GAIN = {"none": 0.0, "buffering": -0.52, "synergy": 0.52, "emergent": 0.4}
+REACH = 0.6  # share of the genes that an interaction touches
 
 
 @dataclass(frozen=True, eq=False)

@@ -18,6 +18,7 @@ State = tuple[tuple[int, int], ...]
 NOMINAL = -1
 
 CEILING = 2.0  # bound of the regulated ln change of production: a promoter saturates
+MEAN_BURDEN = 0.4  # of a target that regulates something; a fifth for others
 TOLERANCE = 1e-9  # of the steady state, ln units
 BLOCK = 512  # states solved at once
 # ln change of own production at guide efficiency one (least, most), and ln change of the activity of each molecule.
@@ -103,7 +104,7 @@ def build_kinetics(network: TrueNetwork, settings: WorldSettings) -> Kinetics:
     rng = settings.stream("perturbation")
     low, high = PUSH[settings.perturbation]
     regulates = network.out_degree > 0
-    burden = rng.gamma(2.0, 0.3, n_nodes) * np.where(regulates, 1.0, 0.2)
+    burden = rng.gamma(2.0, MEAN_BURDEN / 2, n_nodes) * np.where(regulates, 1.0, 0.2)
     rng = settings.stream("stress")
     stress = np.where(rng.random(n_nodes) < 0.25, rng.normal(0.0, 0.35, n_nodes), 0.0)
     rng = settings.stream("guides")

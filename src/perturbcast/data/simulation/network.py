@@ -11,14 +11,15 @@ from perturbcast.data.simulation.settings import WorldSettings
 REGULATOR, EFFECTOR, NONCODING, MITOCHONDRIAL = "regulator", "effector", "noncoding", "mitochondrial"
 HILL = 2.0  # Hill coefficient of every regulator
 STEEPEST = 0.8  # bound on the spectral radius of the linearised kinetics: one steady state, reached by iteration
-MEDIAN_WEIGHT, WEIGHT_SPREAD = 0.45, 0.5  # of |weight|, lognormal
+MEDIAN_WEIGHT, WEIGHT_SPREAD = 0.35, 0.5  # of |weight|, lognormal
 OWN_MODULE = 0.75  # share of a regulator's edges that stay in its module
 CONSISTENT = 0.88  # share of edges whose sign is regulator sign times gene sign: makes a module respond as one
-SMALLEST_DEGREE, DEGREE_TAIL = 1.5, 1.1  # Pareto out-degrees: many small regulators, few hubs
-ACTIVATORS = 0.9  # share of regulators that activate
-THROUGH_HUB, THROUGH_WEIGHT = 1.0, 2.5  # share of regulators that act on the hub of their module, median |weight|
+SMALLEST_DEGREE, DEGREE_TAIL = 1.0, 1.1  # Pareto out-degrees: many small regulators, few hubs
+ACTIVATORS = 0.95  # share of regulators that activate
+THROUGH_HUB, THROUGH_WEIGHT = 1.0, 2.5  # share of regulators that act on the hub of their module, |weight|
+POTENCY_SPREAD = 0.7  # sd of ln strength of regulators: a few strong ones, many weak; hubs have strength one
 HUB_FEEDBACK, SELF_FEEDBACK = 0.4, 0.4  # |weight| of the planted negative feedback
-HUB_REACH, HUB_STRENGTH = 0.8, 2.5  # share of the other genes of its module that a hub regulates; times the weight
+HUB_REACH, HUB_STRENGTH = 0.8, 3.0  # share of the other genes of its module that a hub regulates; times the weight
 
 Edges = tuple[np.ndarray, np.ndarray, np.ndarray]  # source node, target node, weight; one entry per edge
 
@@ -134,11 +135,13 @@ def _edges(role: np.ndarray, module: np.ndarray, settings: WorldSettings) -> Edg
     degree = np.minimum(SMALLEST_DEGREE * (1 + rng.pareto(DEGREE_TAIL, len(regulators))), len(role) / 8).astype(int)
     hubs = _hubs(regulators, degree, module)
     rank = _ranks(role, hubs, rng)
-    parts = [_pathways(hubs, role, module, gene_sign, rng)]
+    potency = np.exp(POTENCY_SPREAD * rng.standard_normal(len(role)))
+    potency[hubs[hubs >= 0]] = 1.0
+    parts = [_pathways(hubs, role, module, gene_sign, potency, rng)]
     for node, n_edges, activates in zip(regulators, degree, rng.random(len(regulators)) < ACTIVATORS, strict=True):
         chosen = _regulated(node, int(n_edges), module, rng, own_module=OWN_MODULE)
         chosen = chosen[rank[chosen] > rank[node]]
-        sign = (1.0 if activates else -1.0) * gene_sign[chosen]
+        sign = (1.0 if activates else -1.0) * potency[node] * gene_sign[chosen]
         parts.append(_drawn(node, chosen, sign * np.where(rng.random(len(chosen)) < CONSISTENT, 1, -1), rng))
     for node in local:
         chosen = _regulated(node, int(rng.integers(1, 4)), module, rng, own_module=1.0)
@@ -176,7 +179,12 @@ def _ranks(role: np.ndarray, hubs: np.ndarray, rng: np.random.Generator) -> np.n
 
 
 def _pathways(
-    hubs: np.ndarray, role: np.ndarray, module: np.ndarray, gene_sign: np.ndarray, rng: np.random.Generator
+    hubs: np.ndarray,
+    role: np.ndarray,
+    module: np.ndarray,
+    gene_sign: np.ndarray,
+    potency: np.ndarray,
+    rng: np.random.Generator,
 ) -> Edges:
     """Regulators act through the hub of their module, so that targets of one module have related responses.
 
@@ -190,7 +198,7 @@ def _pathways(
             continue
         others = rng.permutation(members[members != hub])
         through = others[: round(THROUGH_HUB * len(others))]
-        strength = THROUGH_WEIGHT * np.exp(0.4 * rng.standard_normal(len(through)))
+        strength = THROUGH_WEIGHT * potency[through]
         sign = np.where(rng.random(len(through)) < ACTIVATORS, 1.0, -1.0)
         parts.append((through.astype(np.int64), np.full(len(through), hub), strength * sign))
         plain = np.flatnonzero((module == number) & (role != REGULATOR))
