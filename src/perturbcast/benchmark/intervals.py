@@ -22,7 +22,7 @@ from scipy import sparse
 
 from perturbcast.data.conditions import targets_of
 
-SMALLEST_SE = 0.1  # a resample's standard error is at least this share of the data's: copies of one score have none
+SMALLEST_SE = 0.4  # a resample's standard error is at least this share of the data's: copies of one score have none
 
 
 @dataclass(frozen=True)

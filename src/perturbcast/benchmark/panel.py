@@ -85,24 +85,29 @@ class Panel:
 def panel_of(scores: pd.DataFrame, *, n_bootstrap: int = 1000, seed: int = 0) -> Panel:
     """The panel of the scores of one dataset and split; rows of refused queries are left out."""
     scored = scores[scores["metric"] != REFUSED]
-    rows, row_keys = pd.factorize(pd.MultiIndex.from_frame(scored[ROW]))
-    columns, column_keys = pd.factorize(pd.MultiIndex.from_frame(scored[COLUMN]))
+    rows, about = _numbered(scored, ROW)
+    columns, column_keys = _numbered(scored, COLUMN)
     value = scored["value"].to_numpy(dtype=float)
-    values = np.full((len(row_keys), len(column_keys)), np.nan)
+    values = np.full((len(about), len(column_keys)), np.nan)
     values[rows, columns] = value
-    about = pd.DataFrame(list(row_keys), columns=ROW)
     conditions = sorted(set(about["condition"]) - {EVERY})
     position = {condition: row for row, condition in enumerate(conditions)} | {EVERY: len(conditions)}
     return Panel(
-        columns=pd.MultiIndex.from_tuples(list(column_keys), names=COLUMN),
+        columns=pd.MultiIndex.from_frame(column_keys),
         values=values,
         seeds=pd.factorize(about["seed"], sort=True)[0].astype(np.int64),
-        queries=pd.factorize(pd.MultiIndex.from_frame(about[["condition", "context"]]))[0].astype(np.int64),
+        queries=_numbered(about, ["condition", "context"])[0],
         clusters=about["condition"].map(position).to_numpy(dtype=np.int64),
         resamples=draw_resamples(conditions or [EVERY], n_bootstrap=n_bootstrap, seed=seed),
         n_undefined=np.bincount(columns[np.isnan(value)], minlength=len(column_keys)).astype(np.int64),
         reasons=_reasons(scored["reason"].to_numpy(), columns, np.isfinite(values).any(axis=0)),
     )
+
+
+def _numbered(table: pd.DataFrame, names: list[str]) -> tuple[np.ndarray, pd.DataFrame]:
+    """(row,) number of each row's values in these columns, in the order of first appearance; and those values."""
+    number = table.groupby(names, sort=False, observed=True).ngroup().to_numpy(dtype=np.int64)
+    return number, table[names].drop_duplicates().reset_index(drop=True)
 
 
 def _reasons(reason: np.ndarray, columns: np.ndarray, has_value: np.ndarray) -> tuple[str, ...]:

@@ -1,0 +1,125 @@
+"""A benchmark that was stopped at any moment goes on where it stopped, and ends with the same tables."""
+
+import multiprocessing
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+from runs import StoppedAfter, contents, run_small
+
+from perturbcast.data.responses import ResponseTable
+
+
+@pytest.fixture(scope="module")
+def whole(responses: ResponseTable, tmp_path_factory: pytest.TempPathFactory) -> dict:
+    """What an undisturbed run leaves."""
+    folder = tmp_path_factory.mktemp("whole")
+    run_small(responses, folder)
+    return contents(folder)
+
+
+@pytest.mark.parametrize("n_done", [1, 9])
+def test_an_interrupted_run_repeats_only_what_was_unfinished(
+    n_done: int, whole: dict, responses: ResponseTable, tmp_path: Path
+) -> None:
+    with pytest.raises(KeyboardInterrupt):
+        run_small(responses, tmp_path, progress=StoppedAfter(n_done))
+    assert len(list((tmp_path / "parts").glob("*.parquet"))) == n_done
+    before = {path: path.stat().st_mtime_ns for path in (tmp_path / "parts").iterdir()}
+    found = run_small(responses, tmp_path)
+    assert found.run["n_tasks_this_time"] == found.run["n_tasks"] - n_done
+    assert all(path.stat().st_mtime_ns == time for path, time in before.items())
+    assert contents(tmp_path) == whole
+
+
+@pytest.mark.filterwarnings("ignore:This process .* is multi-threaded:DeprecationWarning")
+@pytest.mark.parametrize("seed", [0, 1])
+def test_a_run_killed_at_a_random_moment_ends_with_the_same_tables(
+    seed: int, whole: dict, responses: ResponseTable, tmp_path: Path
+) -> None:
+    generator = np.random.default_rng(seed)
+    for _ in range(3):
+        process = multiprocessing.get_context("fork").Process(target=run_small, args=(responses, tmp_path))
+        process.start()
+        time.sleep(generator.uniform(0.05, 0.5))
+        os.kill(process.pid, signal.SIGKILL)
+        process.join()
+        assert process.exitcode in (-signal.SIGKILL, 0)
+    run_small(responses, tmp_path)
+    assert contents(tmp_path) == whole
+    assert not [path for path in tmp_path.rglob(".*") if path.name != ".lock"]
+
+
+def test_several_processes_give_the_tables_of_one(whole: dict, responses: ResponseTable, tmp_path: Path) -> None:
+    run_small(responses, tmp_path, jobs=2)
+    assert contents(tmp_path) == whole
+
+
+SCRIPT = """
+import sys
+from perturbcast.benchmark.run import benchmark
+from perturbcast.data.simulate import simulate
+if __name__ == "__main__":
+    screen = simulate(n_cells=300, n_genes=60, n_targets=12, n_doubles=8, seed=0).screen
+    benchmark(screen, models=["additive"], splits=["singles", "cells"], folds=3, metrics_profile="core",
+              out=sys.argv[1], jobs=int(sys.argv[2]))
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("jobs", [1, 2])
+def test_a_program_killed_again_and_again_ends_with_the_same_tables(jobs: int, tmp_path: Path) -> None:
+    script = tmp_path / "script.py"
+    script.write_text(SCRIPT)
+    command = [sys.executable, str(script)]
+    subprocess.run([*command, str(tmp_path / "whole"), "1"], check=True)
+    generator = np.random.default_rng(jobs)
+    for _ in range(4):
+        with subprocess.Popen([*command, str(tmp_path / "out"), str(jobs)], stderr=subprocess.DEVNULL) as process:
+            _wait_for_parts(tmp_path / "out", process, n_more=int(generator.integers(0, 5)))
+            time.sleep(generator.uniform(0.0, 0.5))
+            process.kill()
+        assert process.returncode == -signal.SIGKILL
+    subprocess.run([*command, str(tmp_path / "out"), str(jobs)], check=True)
+    assert contents(tmp_path / "out") == contents(tmp_path / "whole")
+
+
+def _wait_for_parts(folder: Path, process: subprocess.Popen, *, n_more: int) -> None:
+    """Until that many more parts are finished than when the process started."""
+    before = len(list(folder.glob("parts/*.parquet")))
+    while process.poll() is None and len(list(folder.glob("parts/*.parquet"))) < before + n_more:
+        time.sleep(0.01)
+
+
+@pytest.mark.slow
+def test_processes_end_when_their_parent_is_killed(tmp_path: Path) -> None:
+    script = tmp_path / "script.py"
+    script.write_text(SCRIPT)
+    with subprocess.Popen([sys.executable, str(script), str(tmp_path / "out"), "2"]) as process:
+        children = _wait_for_children(process.pid, n_children=3)  # the resource tracker is the third
+        process.kill()
+    for _ in range(100):
+        alive = [child for child in children if Path(f"/proc/{child}").exists() and not _is_zombie(child)]
+        if not alive:
+            break
+        time.sleep(0.1)
+    assert alive == []
+
+
+def _wait_for_children(parent: int, *, n_children: int) -> list[int]:
+    listing = Path(f"/proc/{parent}/task/{parent}/children")
+    for _ in range(300):
+        children = [int(child) for child in listing.read_text().split()]
+        if len(children) >= n_children:
+            return children
+        time.sleep(0.1)
+    raise AssertionError("the processes did not start")
+
+
+def _is_zombie(process: int) -> bool:
+    return Path(f"/proc/{process}/stat").read_text().rsplit(")", 1)[1].split()[0] == "Z"
