@@ -2,10 +2,13 @@
 
 import gzip
 import json
+import zipfile
 
 import numpy as np
 import pandas as pd
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from perturbcast.errors import BadKnowledge, MissingFile, UnreadableFile
 from perturbcast.genes.parse import edges_of, embedding_of, gene_table_of, sequences_of, sets_of, texts_of
@@ -275,3 +278,55 @@ def test_sets_drop_blanks_repeats_and_weights(written):
 def test_texts_keep_the_first_and_drop_the_empty(written):
     texts = texts_of(written("symbol,summary\nTP53,first  one\nTP53,second\nMYC,\n"))
     assert texts == {"TP53": "first one"}
+
+
+@settings(max_examples=150, deadline=None)
+@given(
+    content=st.sampled_from([content for content, _ in CASES.values()]),
+    cut=st.none() | st.integers(0, 200),
+    changes=st.lists(st.tuples(st.integers(0, 10_000), st.sampled_from(b'\t\n,;|">{}[]0-.eN\0\xff A')), max_size=4),
+)
+def test_damaged_files_are_read_passed_over_or_refused_with_a_code(tmp_path_factory, content, cut, changes):
+    damaged = bytearray(content if isinstance(content, bytes) else content.encode())[:cut]
+    for place, byte in changes:
+        if damaged:
+            damaged[place % len(damaged)] = byte
+    path = tmp_path_factory.getbasetemp() / "damaged"
+    path.write_bytes(damaged)
+    refusal = ""
+    try:
+        found = recognise(path)
+        if found is not None:
+            parse(found)
+    except BadKnowledge as failure:
+        refusal = str(failure)
+    assert "\n" not in refusal
+
+
+@pytest.mark.parametrize("kind", ["npz", "parquet"])
+def test_damaged_binary_files_are_refused_with_a_code_too(tmp_path, kind):
+    if kind == "npz":
+        np.savez_compressed(tmp_path / "x.npz", genes=np.array(["TP53", "MYC"]), vectors=np.eye(2))
+        whole = (tmp_path / "x.npz").read_bytes()
+    else:
+        whole = parquet_of(pd.DataFrame({"gene": ["A", "B"], "x": [1, 2], "y": [0.5, 1]}), tmp_path)
+    rng = np.random.default_rng(0)
+    refused = 0
+    for _ in range(150):
+        damaged = bytearray(whole)
+        for place in rng.integers(4, len(whole), size=3):
+            damaged[place] = rng.integers(256)
+        (tmp_path / "damaged").write_bytes(damaged[: rng.choice([len(whole), rng.integers(5, len(whole))])])
+        try:
+            found = recognise(tmp_path / "damaged")
+            if found is not None:
+                parse(found)
+        except BadKnowledge:
+            refused += 1
+    assert refused > 75
+
+
+def test_a_zip_of_other_things_is_not_recognised(tmp_path):
+    with zipfile.ZipFile(tmp_path / "book.xlsx", "w") as book:
+        book.writestr("sheet.xml", "<sheet/>")
+    assert recognise(tmp_path / "book.xlsx") is None

@@ -18,6 +18,9 @@ ROWS = [
     ("", "ENSG00000083622", ()),
     ("LILRP2", "ENSG00000111111", ()),
     ("LILRP2", "ENSG00000222222", ()),
+    ("XYZ", "ENSG00000000100", ()),
+    ("ONE", "ENSG00000000101", ("Xyz",)),
+    ("TWO", "ENSG00000000102", ("Xyz",)),
 ]
 
 
@@ -51,7 +54,7 @@ def test_a_name_is_resolved_by_its_most_direct_route(resolver, name, symbol, rou
     assert resolver.resolve(name) == Resolved(symbol, route)
 
 
-@pytest.mark.parametrize("name", ["", "NONSENSE", "FLIP", "flip", "ENSG00000000042", "TP53x"])
+@pytest.mark.parametrize("name", ["", "NONSENSE", "FLIP", "flip", "Xyz", "ENSG00000000042", "TP53x"])
 def test_what_means_nothing_or_several_genes_is_not_guessed(resolver, name):
     assert resolver.resolve(name) is None
 

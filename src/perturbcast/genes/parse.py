@@ -164,7 +164,8 @@ def embedding_of(found: Recognised) -> tuple[np.ndarray, np.ndarray]:
     """
     names, matrix = _embedding_arrays(found)
     names = np.array([name.strip() for name in names], dtype=object)
-    matrix = np.ascontiguousarray(matrix, dtype=np.float32)
+    with np.errstate(over="ignore"):  # what float32 cannot hold becomes infinite and is refused below
+        matrix = np.ascontiguousarray(matrix, dtype=np.float32)
     unsound = np.flatnonzero(~np.isfinite(matrix).all(axis=1) | (names == ""))
     if len(unsound):
         complaint = "a row without gene" if names[unsound[0]] == "" else "a value is missing or not finite"
@@ -204,7 +205,7 @@ def _stacked(found: Recognised, rows: Sequence[object]) -> np.ndarray:
     if odd is not None:
         raise BadKnowledge(f"{_row_name(found, odd)}: {lengths[odd]} values where the first row has {lengths[0]}.")
     try:
-        return np.array(rows, dtype=np.float32)
+        return np.array(rows, dtype=np.float64)
     except (TypeError, ValueError) as failure:
         raise BadKnowledge(f"{found.path.name}: a value is no number.") from failure
 

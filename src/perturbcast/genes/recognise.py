@@ -1,8 +1,10 @@
 """What a file of gene knowledge is, decided by its content: the name plays no part."""
 
+import io
 import json
 import re
 import zipfile
+import zlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import StrEnum
@@ -126,6 +128,16 @@ KNOWN_NAMES = frozenset(
 GENE_LIKE = re.compile(r"[A-Za-z0-9][\w.@:/-]{0,39}", re.ASCII)
 MODES = {"activation": 1, "activates": 1, "stimulation": 1, "positive": 1, "up": 1, "+": 1}
 MODES |= {"repression": -1, "represses": -1, "inhibition": -1, "negative": -1, "down": -1, "-": -1, "unknown": 0}
+DAMAGED_ZIP = (
+    ValueError,
+    zipfile.BadZipFile,
+    zlib.error,
+    OSError,
+    EOFError,
+    KeyError,
+    NotImplementedError,
+    RuntimeError,
+)
 DNA = re.compile(r"[ACGTUNacgtun]+")
 
 
@@ -138,7 +150,7 @@ def recognise(path: Path) -> Recognised | None:
     if content[:4] == b"PAR1":
         return _of_table(read_parquet(path, content))
     if content[:4] == b"PK\x03\x04":
-        return _of_arrays(path)
+        return _of_arrays(path, content)
     if b"\0" in content[:4096]:
         return None
     try:
@@ -342,17 +354,16 @@ def _of_fasta(path: Path, text: str) -> Recognised | None:
     return Recognised(path, Kind.SEQUENCES, lines) if is_dna(letters) else None
 
 
-def _of_arrays(path: Path) -> Recognised | None:
+def _of_arrays(path: Path, content: bytes) -> Recognised | None:
     """An .npz file with one array of names and one matrix with as many rows; pickled arrays are refused."""
     try:
-        with np.load(path, allow_pickle=False) as file:
-            arrays = [file[name] for name in file.files]
-    except ValueError as failure:
+        with np.load(io.BytesIO(content), allow_pickle=False) as file:
+            arrays = [array for array in (file[name] for name in file.files) if isinstance(array, np.ndarray)]
+    except DAMAGED_ZIP as failure:
         if "pickle" in str(failure).casefold():
             raise BadKnowledge(f"{path.name} holds pickled objects.", "Save names as an array of str.") from failure
-        return None
-    except (zipfile.BadZipFile, OSError, EOFError) as failure:
-        raise BadKnowledge(f"{path.name} is a damaged .npz file: {failure}.", "Copy or fetch it again.") from failure
+        first = str(failure).splitlines()[0] if str(failure) else type(failure).__name__
+        raise BadKnowledge(f"{path.name} is a damaged .npz file: {first}.", "Copy or fetch it again.") from failure
     names = [array.astype(str) for array in arrays if array.ndim == 1 and array.dtype.kind in "US"]
     tables = [array for array in arrays if array.ndim == 2 and array.dtype.kind in "fiu"]
     pairs = [(own, table) for own in names for table in tables if len(own) == len(table)]

@@ -179,11 +179,11 @@ def read_parquet(path: Path, content: bytes) -> Table:
 
     try:
         frame = parquet.read_table(io.BytesIO(content))
-    except (pa.ArrowException, OSError) as failure:
+        kept = [name for name in frame.column_names if _is_usable(frame.schema.field(name).type)]
+        columns = tuple(_as_array(frame.column(name)) for name in kept)
+    except (pa.ArrowException, OSError, UnicodeDecodeError) as failure:
         first = str(failure).splitlines()[0]
         raise BadKnowledge(f"{path.name} is a damaged parquet file: {first}.", "Copy or fetch it again.") from failure
-    kept = [name for name in frame.column_names if _is_usable(frame.schema.field(name).type)]
-    columns = tuple(_as_array(frame.column(name)) for name in kept)
     return Table(path, tuple(folded(name) for name in kept), columns)
 
 
@@ -213,7 +213,7 @@ def _as_array(column: Any) -> np.ndarray:
 
     kind = column.type
     if types.is_integer(kind) or types.is_floating(kind) or types.is_boolean(kind):
-        return np.asarray(column.cast("float64").to_numpy(), dtype=np.float64)
+        return np.asarray(column.cast("float64", safe=False).to_numpy(), dtype=np.float64)
     values = np.empty(len(column), dtype=object)
     if types.is_null(kind):
         values[:] = ""
