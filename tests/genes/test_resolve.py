@@ -75,13 +75,16 @@ def test_nothing_is_dropped_from_a_list_of_names(resolver):
     assert resolution.summary() == "2 by symbol, 1 ambiguous, 1 unresolved, 1 by alias"
 
 
+RESOLVER = Resolver(table_of(ROWS))
+
+
 @given(st.lists(st.sampled_from([*(row[0] for row in ROWS), "AARS", "FLIP", "ENSG00000141510.2", "??"]) | st.text()))
 def test_every_name_comes_back_resolved_or_named(names):
-    resolution = Resolver(table_of(ROWS)).resolve_all(names)
+    resolution = RESOLVER.resolve_all(names)
     assert list(resolution.frame["name"]) == names
-    assert set(resolution.unresolved) == {name for name in names if Resolver(table_of(ROWS)).resolve(name) is None}
+    assert set(resolution.unresolved) == {name for name in names if RESOLVER.resolve(name) is None}
     resolved = resolution.frame.loc[resolution.frame["symbol"] != "", "symbol"]
-    assert list(Resolver(table_of(ROWS)).resolve_all(resolved).frame["symbol"]) == list(resolved)
+    assert list(RESOLVER.resolve_all(resolved).frame["symbol"]) == list(resolved)
 
 
 def test_names_of_a_file_become_those_of_the_screen(resolver):
