@@ -72,6 +72,15 @@ def operated(folder: Path, adata: anndata.AnnData, surgery: Callable[[h5py.File]
     return path
 
 
+def repeat_first_name(table: h5py.Group, position: int) -> None:
+    """Gives another row of obs or var the name of its first; newer anndata keeps names as values and a mask."""
+    names = table["_index"]
+    stored = names["values"] if isinstance(names, h5py.Group) else names
+    values = stored[()]
+    values[position] = values[0]
+    stored[...] = values
+
+
 def replace_dataset(group: h5py.Group, key: str, values: Any) -> None:
     """Puts other values in the place of a dataset, its attributes kept."""
     attributes = dict(group[key].attrs)

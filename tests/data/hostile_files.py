@@ -8,7 +8,7 @@ from typing import Any
 
 import h5py
 import numpy as np
-from h5ad_files import GENES, counts, operated, replace_dataset, screen_adata, written
+from h5ad_files import GENES, counts, operated, repeat_first_name, replace_dataset, screen_adata, written
 from scipy import sparse
 
 from perturbcast.errors import (
@@ -139,15 +139,6 @@ def _other_encoding(file: h5py.File) -> None:
     file["X"].attrs["encoding-type"] = "bsr_matrix"
 
 
-def _first_repeated(key: str) -> Callable[[h5py.File], None]:
-    def change(file: h5py.File) -> None:
-        names = file[key][()]
-        names[1] = names[0]
-        file[key][...] = names
-
-    return change
-
-
 def _columns_repeated(file: h5py.File) -> None:
     file["obs"].attrs["column-order"] = np.array(["perturbation", "perturbation"], dtype=h5py.string_dtype())
 
@@ -201,7 +192,7 @@ FILE_CASES: dict[str, Case] = {
     "no X and two unnamed layers": (_only_layers, NoMatrix),
     "unknown layer": (_surgery(lambda file: None, layer="cuonts"), NoMatrix),
     "raw that is not there": (_surgery(lambda file: None, layer="raw"), NoMatrix),
-    "duplicated barcodes": (_surgery(_first_repeated("obs/_index")), DuplicatedCells),
-    "duplicated genes": (_surgery(_first_repeated("var/_index")), DuplicatedGenes),
+    "duplicated barcodes": (_surgery(lambda file: repeat_first_name(file["obs"], 1)), DuplicatedCells),
+    "duplicated genes": (_surgery(lambda file: repeat_first_name(file["var"], 1)), DuplicatedGenes),
     "duplicated columns": (_surgery(_columns_repeated), DuplicatedColumns),
 }

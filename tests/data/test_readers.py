@@ -3,11 +3,20 @@
 from pathlib import Path
 
 import anndata
-import h5py
 import numpy as np
 import pandas as pd
 import pytest
-from h5ad_files import GENES, LABELS, counts, log1p_of, operated, replace_dataset, response_adata, screen_adata, written
+from h5ad_files import (
+    GENES,
+    LABELS,
+    counts,
+    log1p_of,
+    operated,
+    repeat_first_name,
+    response_adata,
+    screen_adata,
+    written,
+)
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import sparse
@@ -259,12 +268,7 @@ def test_symbols_of_a_column_replace_ensembl_ids_and_repeated_ones_stay_apart() 
 
 @pytest.mark.parametrize(("how", "backed"), [("sum", False), ("sum", True), ("first", False), ("first", True)])
 def test_repeated_genes_are_summed_or_the_first_is_taken(how: str, backed: bool, tmp_path: Path) -> None:
-    def repeat(file: h5py.File) -> None:
-        names = file["var/_index"][()]
-        names[5] = names[0]
-        replace_dataset(file["var"], "_index", names)
-
-    path = operated(tmp_path, screen_adata(), repeat)
+    path = operated(tmp_path, screen_adata(), lambda file: repeat_first_name(file["var"], 5))
     with pytest.raises(DuplicatedGenes, match="'STAT1'"):
         read(path)
     screen = read(path, duplicates=how, backed=backed)
