@@ -28,8 +28,10 @@ class Design:
 
     @property
     def queries(self) -> tuple[Query, ...]:
-        """Every condition but control in every context, contexts outermost."""
-        return tuple(Query(condition, context) for context in self.contexts for condition in self.conditions[1:])
+        """Every condition but control in every context, contexts outermost, sorted: the order of `Screen.queries`."""
+        return tuple(
+            Query(condition, context) for context in self.contexts for condition in sorted(self.conditions[1:])
+        )
 
 
 @dataclass(frozen=True, eq=False)

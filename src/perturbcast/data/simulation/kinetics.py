@@ -75,17 +75,19 @@ class Kinetics:
         push, active = dose * self.push, dose * self.activity
         load = 1 - np.exp(-(dose @ self.burden))
         drive = drive + load[:, None] * self.stress  # (state, 1) * (node,) -> (state, node)
-        weights, logit = self.weights[context], self.logit[context]
-        rest = expit(logit)
-        change = push.copy()
+        # Only nodes that regulate something feed back, so the iteration runs on them; the others follow in one step.
+        core = np.flatnonzero(self.network.out_degree)
+        incoming = sparse.csr_matrix(self.weights[context][:, core])
+        inner = sparse.csr_matrix(incoming[core])
+        logit = self.logit[context, core] + HILL * active[:, core]
+        rest = expit(self.logit[context, core])
+        change = push[:, core]
         for _ in range(1000):
-            occupied = expit(logit + HILL * (change + active)) - rest
-            regulated = (weights @ occupied.T).T + drive  # (node, node) @ (node, state) -> (state, node)
-            new = push + CEILING * np.tanh(regulated / CEILING)
+            new = _produced(push[:, core], inner, expit(logit + HILL * change) - rest, drive[:, core])
             moved = np.abs(new - change).max(initial=0.0)
             change = new
             if moved < TOLERANCE:
-                return change
+                return _produced(push, incoming, expit(logit + HILL * change) - rest, drive)
         raise DefectError(f"The steady state of the simulated world was not reached: it still moves by {moved:.2g}.")
 
     def _dose(self, states: Sequence[State]) -> Float[np.ndarray, "state node"]:
@@ -95,6 +97,17 @@ class Kinetics:
             for node, guide in state:
                 dose[place, node] = 1.0 if guide == NOMINAL else self.efficiency[node, guide]
         return dose
+
+
+def _produced(
+    push: Float[np.ndarray, "state node"],
+    weights: sparse.csr_matrix,
+    occupied: Float[np.ndarray, "state regulator"],
+    drive: Float[np.ndarray, "state node"],
+) -> Float[np.ndarray, "state node"]:
+    """ln change of abundance under these changes of occupancy."""
+    regulated = (weights @ occupied.T).T + drive  # (node, regulator) @ (regulator, state) -> (state, node)
+    return push + CEILING * np.tanh(regulated / CEILING)
 
 
 def build_kinetics(network: TrueNetwork, settings: WorldSettings) -> Kinetics:

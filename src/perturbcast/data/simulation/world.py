@@ -238,19 +238,36 @@ class World:
         `drive` is the planted ln change of production at efficiency one; `deviation` what comes of it after the
         network, saturation and counting: exact response (cells="perturbed") of the double less those of its singles.
         """
-        frames = [self._interaction(query) for query in doubles]
+        doubles = list(doubles)
+        singles = [Query(target, double.context) for double in doubles for target in targets_of(double.condition)]
+        queries = [*doubles, *dict.fromkeys(singles)]
+        exact = dict(zip(queries, self.exact_response(queries, cells="perturbed").response, strict=True))
+        alone = self._alone(dict.fromkeys(singles))
         columns = ["condition", "context", "kind", "gene", "drive", "deviation"]
+        frames = [self._interaction(double, exact, alone) for double in doubles]
         return pd.concat(frames, ignore_index=True) if frames else pd.DataFrame(columns=columns)
 
-    def _interaction(self, query: Query) -> pd.DataFrame:
-        first, second = self._nodes(query)
-        kinetics = self.observation.kinetics
-        arms = [(first, NOMINAL), (second, NOMINAL)]
-        alone = kinetics.steady_states([(arm,) for arm in arms], context=self.design.contexts.index(query.context))
-        change_of = dict(zip(arms, alone, strict=True))
-        drive = interaction_drive(tuple(arms), change_of, self.network, settings=self.settings)[: self.settings.n_genes]
+    def _alone(self, singles: Iterable[Query]) -> dict[Query, Float[np.ndarray, " node"]]:
+        """ln change of every node, unmeasured ones included, in each single at efficiency one."""
+        change: dict[Query, Float[np.ndarray, " node"]] = {}
+        for context, name in enumerate(self.design.contexts):
+            here = [single for single in singles if single.context == name]
+            states = [((self._node_of[single.condition], NOMINAL),) for single in here]
+            solved = self.observation.kinetics.steady_states(states, context=context)
+            change.update(zip(here, solved, strict=True))
+        return change
+
+    def _interaction(
+        self,
+        query: Query,
+        exact: Mapping[Query, Float[np.ndarray, " gene"]],
+        alone: Mapping[Query, Float[np.ndarray, " node"]],
+    ) -> pd.DataFrame:
         singles = [Query(target, query.context) for target in targets_of(query.condition)]
-        exact = self.exact_response([query, *singles], cells="perturbed").response
+        first, second = (self._node_of[single.condition] for single in singles)
+        arms = ((first, NOMINAL), (second, NOMINAL))
+        change_of = {arm: alone[single] for arm, single in zip(arms, singles, strict=True)}
+        drive = interaction_drive(arms, change_of, self.network, settings=self.settings)[: self.settings.n_genes]
         touched = np.flatnonzero(drive != 0)
         return pd.DataFrame(
             {
@@ -259,7 +276,7 @@ class World:
                 "kind": pair_rule(first, second, self.network, settings=self.settings).kind,
                 "gene": self.genes[touched],
                 "drive": drive[touched],
-                "deviation": (exact[0] - exact[1] - exact[2])[touched],
+                "deviation": (exact[query] - exact[singles[0]] - exact[singles[1]])[touched],
             }
         )
 
