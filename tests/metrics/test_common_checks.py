@@ -242,7 +242,7 @@ def test_the_core_profile_of_250_queries_and_2000_genes_takes_under_3_seconds():
     import time
 
     evaluation = make_evaluation(n_queries=250, n_genes=2000, n_cells=4)
-    start = time.perf_counter()
+    start = time.process_time()
     table = score(evaluation)
-    assert time.perf_counter() - start < 3
+    assert time.process_time() - start < 3
     assert (table["value"].notna() | (table["reason"] != "")).all()
