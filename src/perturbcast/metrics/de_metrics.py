@@ -206,6 +206,7 @@ def _card(name: str, title: str, formula: str, source: str, **more: object) -> M
         "|S ∩ T| / |T|, S cut to the |T| called genes of largest |log fold|",
         "VCC 2025, cell-eval; spec F-12",
         gene_sets=("all", "all-notarget"),
+        gameable_by=("inflated", "sign flipped"),
         note=_DRAWN + " 0 where truth has no significant gene, as cell-eval does.",
     )
 )
@@ -223,6 +224,7 @@ def _des(evaluation: Evaluation, mask: np.ndarray) -> ScoreByQuery:
         "called genes with the observed sign / max(called, significant)",
         "VCC 2026; spec F-20",
         undefined="neither truth nor prediction has a significant gene.",
+        gameable_by=("inflated",),
     )
 )
 def _direction_fidelity(evaluation: Evaluation, mask: np.ndarray) -> ScoreByQuery:
@@ -239,6 +241,7 @@ def _direction_fidelity(evaluation: Evaluation, mask: np.ndarray) -> ScoreByQuer
         "longest prefix of the significant genes, most confident first, with 90 % right signs / significant genes",
         "VCC 2026; spec F-21",
         undefined="truth has no significant gene.",
+        gameable_by=("inflated", "sign-only"),
     )
 )
 def _direction_reach(evaluation: Evaluation, mask: np.ndarray) -> ScoreByQuery:
@@ -260,6 +263,7 @@ def _direction_reach(evaluation: Evaluation, mask: np.ndarray) -> ScoreByQuery:
         "Jaccard of the significant sets",
         "|S ∩ T| / |S ∪ T|, 1 where both are empty",
         "VCC 2026; spec F-22",
+        gameable_by=("sign flipped", "control mean"),
     )
 )
 def _significant_jaccard(evaluation: Evaluation, mask: np.ndarray) -> ScoreByQuery:
@@ -277,6 +281,7 @@ def _significant_jaccard(evaluation: Evaluation, mask: np.ndarray) -> ScoreByQue
         perfect=0.0,
         highest=float("inf"),
         undefined=f"truth has fewer than {LEAST_GATE} significant genes.",
+        gameable_by=("shrunk", "mean in disguise", "sign-only"),
         note=_DRAWN + " 1 is the score of predicting no change.",
     )
 )
@@ -295,6 +300,7 @@ def _lfc_nmae(evaluation: Evaluation, mask: np.ndarray) -> ScoreByQuery:
         reads=frozenset({"response", "variance", "expression", "cells"}),
         gene_sets=("all", "all-notarget"),
         undefined="the gene set is empty for this query.",
+        gameable_by=("inflated", "sign flipped", "extremes only"),
         note=_DRAWN + " Compared with control, where scanpy's default compares with all other cells.",
     )
 )

@@ -214,6 +214,7 @@ def _card(name: str, title: str, formula: str, source: str, **more: object) -> M
         "samples": True,
         "reaches_perfect": False,
         "undefined": "there are no observed cells of this query.",
+        "gameable_by": ("perturbed mean", "shrunk", "clipped", "sign-only"),
         "note": "Cells are drawn from the mean prediction around real control cells.",
     }
     return MetricCard(name=name, title=title, formula=formula, source=source, **(fields | more))  # type: ignore[arg-type]
@@ -308,6 +309,7 @@ _register(
         lowest=-1.0,
         highest=1.0,
         per="dataset",
+        gameable_by=("inflated", "sign flipped"),
         undefined="fewer than three queries, or effects of equal size.",
         undefined_counts_as=0.0,
         note="Compares how strong effects are, not which genes they touch.",

@@ -130,6 +130,7 @@ def predicted_pseudobulk(evaluation: Evaluation, row: int) -> Profile:
         gene_sets=("all", "all-notarget"),
         undefined="the observed effects are no larger than their sampling noise.",
         reaches_perfect=False,
+        gameable_by=("shrunk", "perturbed mean", "control mean"),
         note="1 is the score of control. Noise is taken off, so a query of a very good prediction can be below 0; the "
         "mean over queries is the published ratio of sums. A mean response is turned into molecules by the ratio "
         "expm1(predicted) / expm1(control), which is exact only for sparse or for abundant genes.",

@@ -47,7 +47,7 @@ def _card(name: str, title: str, formula: str, source: str, **more: object) -> M
         "Pearson over genes of predicted and observed r_AB − r_A − r_B",
         "spec D-11",
         lowest=-1.0,
-        chance=float("nan"),
+        gameable_by=("shrunk", "clipped", "perturbed mean"),
         note=_SINGLES + " The additive model predicts no deviation and scores 0. Observed singles are part of both "
         "deviations, so their noise correlates them: no change scores well above 0; compare with its score.",
     )
@@ -76,6 +76,7 @@ def _flat(values: np.ndarray) -> bool:
         "Ahlmann-Eltze et al. 2025; spec D-11, D-13",
         undefined=_NO_DOUBLE + ", or none of its genes deviates, or there are too few to tell.",
         reaches_perfect=False,
+        gameable_by=("shrunk", "perturbed mean", "sign flipped"),
         note=_SINGLES + " No deviation predicted scores the share of true genes. The curve of D-13 over all doubles is "
         "`detection_curve`.",
     )
@@ -99,6 +100,7 @@ def _interaction_average_precision(evaluation: Evaluation, mask: np.ndarray) -> 
         "mean over observed labels (additive, synergy, buffering, other) of the share of genes given that label",
         "spec D-12",
         undefined=_NO_DOUBLE + ", or there are too few deviations to tell which are large.",
+        gameable_by=("clipped", "sign-only", "shrunk"),
         note=_SINGLES + " Thresholds: empirical null of all observed deviations, local fdr 0.05 (D-11).",
     )
 )
@@ -171,6 +173,7 @@ for _name, (_score, _formula, _most) in _FIT_SCORES.items():
             perfect=0.0,
             highest=_most,
             gene_sets=("all",),
+            gameable_by=("sign flipped", "clipped", "sign-only"),
             note=_SINGLES + f" Over at most {MOST_GENES} genes, the most expressed.",
         )
     )(_fit_error(_score))
@@ -184,6 +187,7 @@ for _name, (_score, _formula, _most) in _FIT_SCORES.items():
         "Norman et al. 2019, GEARS; spec C.8",
         gene_sets=("all",),
         undefined=_NO_DOUBLE + ", or fewer than three doubles are scored.",
+        gameable_by=("sign flipped", "inflated"),
         note=_SINGLES + " Thresholds are the outer fifths of the observed doubles that are scored; no class on both "
         "sides counts as 1.",
     )

@@ -89,6 +89,7 @@ for _name, _levels in RANGES.items():
             highest=1.0,
             undefined="the gene set is empty for this query.",
             reaches_perfect=False,
+            gameable_by=("shrunk", "control mean"),
             note="Even the right mean need not lie between quantiles of skewed cells: many genes are silent in most.",
         )
     )(partial(_within, levels=_levels))
@@ -108,6 +109,7 @@ for _name, _levels in RANGES.items():
         lowest=0.0,
         highest=1.0,
         undefined="the gene set is empty for this query.",
+        gameable_by=("shrunk", "own-target leak"),
         note="The spread is between cells, many times the standard error: most predictions pass.",
     )
 )
