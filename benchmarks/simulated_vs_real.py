@@ -309,9 +309,9 @@ def slope_panel(axis, doubles: list[Doubles]) -> None:
         label = doubles[number].label.split("\n")[0]
         axis.step(slope, np.arange(1, len(slope) + 1) / len(slope), line, where="post",
                   color=COLOURS[name], lw=width(name), label=label)  # fmt: skip
-    axis.legend(frameon=False, loc="lower right", fontsize=8)
+    axis.legend(frameon=False, loc="lower right", fontsize=8, handlelength=1.2)
     axis.set(xlabel="slope of double on sum of its singles", ylabel="share of doubles", title="Doubles and sums")
-    axis.set(xlim=(0, 2.0), ylim=(0, 1.02))
+    axis.set(xlim=(0, 2.3), ylim=(0, 1.02))
 
 
 # -------------------------------------------------------------------------------------------------------------- table
