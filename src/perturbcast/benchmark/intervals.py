@@ -8,8 +8,8 @@ usual bootstrap over conditions.
 Differs from the spec: the percentiles of that bootstrap cover far more than 95 % when genes matter little (the weights
 of pairs have three times the variance they should have) and less than 95 % for few, skewed scores. So each resample
 is divided by its own standard error, robust to shared genes, and its quantiles scale the standard error of the data
-(bootstrap-t); the quantiles are mixed with those of a bootstrap of whole conditions, at most half and half, by the
-share of the variance that genes explain. benchmarks/interval_coverage.py measures the coverage.
+(bootstrap-t); the quantiles are mixed with those of a bootstrap of whole conditions by the share of the standard error
+that genes explain, and are never closer than Student's. benchmarks/interval_coverage.py measures the coverage.
 """
 
 from collections.abc import Sequence
@@ -18,7 +18,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 from jaxtyping import Float
 from numpy import ndarray
-from scipy import sparse
+from scipy import sparse, stats
 
 from perturbcast.data.conditions import targets_of
 
@@ -105,9 +105,10 @@ def _ends(
     if resamples.shares_genes:
         by_gene = np.quantile(_studentised(total, count, mean, se, resamples), tails, axis=0, method="weibull")
         ratio = np.divide(se_apart, se, out=np.ones_like(se), where=se > 0)
-        share = (1 + np.sqrt(np.maximum(1 - ratio**2, 0.0))) / 2
+        share = np.sqrt(np.maximum(1 - ratio**2, 0.0))
         quantiles = share * by_gene + (1 - share) * quantiles
-    return np.minimum(mean - quantiles[0] * se, mean), np.maximum(mean - quantiles[1] * se, mean)
+    student = stats.t.ppf(tails[0], (count > 0).sum(axis=0) - 1)
+    return mean - np.maximum(quantiles[0], student) * se, mean - np.minimum(quantiles[1], -student) * se
 
 
 def _standard_error(total: np.ndarray, count: np.ndarray, mean: np.ndarray, resamples: Resamples) -> np.ndarray:
