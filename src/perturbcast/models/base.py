@@ -20,9 +20,11 @@ from perturbcast.data.scale import Scale
 from perturbcast.data.screen import Screen
 from perturbcast.errors import (
     Diverged,
+    GenesDiffer,
     PerturbcastError,
     UnknownContext,
     UnknownProfile,
+    WrongScale,
     did_you_mean,
 )
 from perturbcast.genes.knowledge import GeneKnowledge
@@ -53,6 +55,14 @@ class TrainingData:
     screen: Screen | None = None  # training cells, controls among them; None where only responses are known
     knowledge: GeneKnowledge = field(default_factory=GeneKnowledge)
     split_fingerprint: str = ""
+
+    def __post_init__(self) -> None:
+        if self.screen is None:
+            return
+        if self.screen.scale.of_expression != self.responses.scale:
+            raise WrongScale(f"the cells are {self.screen.scale}, their responses {self.responses.scale}.")
+        if not np.array_equal(self.screen.genes, self.responses.genes):
+            raise GenesDiffer("the cells and their responses differ in genes or in their order.")
 
     @classmethod
     def of(

@@ -14,8 +14,8 @@ from perturbcast.errors import BadOption, UnknownOption, did_you_mean
 class Range:
     """Bounds of a numeric field, both included; written `Annotated[float, Range(0.0, 1.0)]`."""
 
-    low: float = -math.inf
-    high: float = math.inf
+    low: int | float = -math.inf
+    high: int | float = math.inf
 
     def __str__(self) -> str:
         return f"{self.low:g} to {self.high:g}" if math.isfinite(self.high) else f"at least {self.low:g}"

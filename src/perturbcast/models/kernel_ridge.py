@@ -155,7 +155,7 @@ class KernelRidge(Model):
     views: tuple[str, ...] = ()  # names or beginnings of names of views to use; none: all
     on_target: bool = True  # predict the own gene of a target by the mean on-target effect of training
     noise_by_cells: bool = True  # allow noise in proportion to 1 / n_P where cell numbers are known
-    search_limit: Annotated[int, Range(32)] = 512  # queries on which β is searched; more are used for one factor on all
+    search_limit: Annotated[int, Range(32)] = 400  # queries on which β is searched; more are used for one factor on all
 
     def fit(self, training: TrainingData, *, seed: int = 0, progress: Progress | None = None) -> FittedKernelRidge:
         """The fitted model; NotEnoughTraining with fewer than four training queries."""

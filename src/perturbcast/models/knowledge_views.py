@@ -129,9 +129,12 @@ def response_view(table: ResponseTable) -> list[GeneView]:
     if table.n_queries <= 2:
         return []
     centred = table.response - table.response.mean(axis=0)
-    _, size, axes = np.linalg.svd(centred, full_matrices=False)
-    kept = min(RESPONSE_AXES, table.n_queries // 4 + 1)
-    loading = (axes[:kept].T * size[:kept]).astype(np.float32)
+    from scipy.linalg import eigh
+
+    kept = min(RESPONSE_AXES, table.n_queries // 4 + 1, table.n_genes)
+    last = table.n_queries - 1
+    _, axes = eigh(centred @ centred.T, subset_by_index=[last - kept + 1, last])
+    loading = (centred.T @ axes).astype(np.float32)  # (gene, query) @ (query, axis) -> (gene, axis)
     return [GeneView("responses:coexpression", np.asarray(table.genes, dtype=object), loading)]
 
 
