@@ -4,6 +4,7 @@ import inspect as signatures
 import json
 import os
 import sys
+from collections import Counter
 from collections.abc import Callable, Iterator
 from functools import wraps
 from pathlib import Path
@@ -29,6 +30,7 @@ app = typer.Typer(
 data_app = typer.Typer(no_args_is_help=True, help="Simulate a screen, or fetch a public one.")
 app.add_typer(data_app, name="data")
 
+INTERRUPTED = 130  # exit status
 PREDICTED_AT_ONCE = 1024  # queries per block of `predict`: bounds memory, not results
 
 Out = Annotated[Path, typer.Option("--out", help="Where to write.")]
@@ -52,6 +54,7 @@ READING = {
     "context": (str | None, None, "Column of obs with cell line, donor or the like."),
     "separator": (str | None, None, "What joins the targets of a combination, such as + or _."),
     "layer": (str | None, None, "Layer to read; `raw` for adata.raw, `X` for X."),
+    "gene_names": (str | None, None, "Column of var with gene names; `index` for var_names."),
     "scale": (str | None, None, "counts, log1p_cp10k, log1p_cpm, log_other, zscore or response."),
     "kind": (str | None, None, "cells or response."),
     "min_cells": (int | None, None, "Leave out conditions with fewer cells."),
@@ -59,6 +62,8 @@ READING = {
     "guide_quality": (bool, True, "Keep only cells whose guide call is clear, where the file says so."),
     "backed": (bool | None, None, "Read from disk as needed; default: when the file is large."),
 }
+
+ARGUMENT = {"gene_names": "genes"}  # options of another name than the argument of `perturbcast.read`
 
 
 def with_reading_options(verb: Callable[..., None]) -> Callable[..., None]:
@@ -73,7 +78,7 @@ def with_reading_options(verb: Callable[..., None]) -> Callable[..., None]:
 
     @wraps(verb)
     def gathered(**given: Any) -> None:
-        reading = {name: given.pop(name) for name in READING}
+        reading = {ARGUMENT.get(name, name): given.pop(name) for name in READING}
         verb(**given, reading=reading)
 
     gathered.__signature__ = signature.replace(parameters=[*own, *options])  # type: ignore[attr-defined]
@@ -187,9 +192,12 @@ def predict(
         )
     named = named_conditions(conditions, conditions_file)
     asked = named if named is not None else fitted.single_conditions() if all_singles else fitted.pair_conditions()
-    tally = {"predicted": 0, "refused": 0}
+    tally: Counter[str] = Counter()
     write_predictions(predicted_blocks(fitted, asked, context=context, tally=tally), out)
-    typer.echo(f"Predicted {tally['predicted']} of {len(asked)} conditions, refused {tally['refused']}: {out}")
+    n_refused = tally.pop("nothing", 0)
+    rests_on = ", ".join(f"{n} {support}" for support, n in sorted(tally.items()))
+    predicted = f"Predicted {tally.total()} of {len(asked)} conditions{f' ({rests_on})' if rests_on else ''}"
+    typer.echo(f"{predicted}, refused {n_refused}: {out}")
 
 
 @app.command()
@@ -353,9 +361,9 @@ def named_conditions(conditions: str | None, conditions_file: Path | None) -> li
 
 
 def predicted_blocks(
-    fitted: "FittedModel", asked: list[str], *, context: str | None, tally: dict[str, int]
+    fitted: "FittedModel", asked: list[str], *, context: str | None, tally: "Counter[str]"
 ) -> Iterator["Prediction"]:
-    """Predictions in blocks, in the order asked for; `tally` counts predicted and refused queries as they pass."""
+    """Predictions in blocks, in the order asked for; `tally` counts queries by support as they pass."""
     from perturbcast.data.conditions import Query
 
     starts = range(0, len(asked), PREDICTED_AT_ONCE)
@@ -364,8 +372,7 @@ def predicted_blocks(
         if context is not None:
             queries = [Query(query.condition, context) for query in queries]
         block = fitted.predict(queries)
-        tally["predicted"] += int(block.predicted.sum())
-        tally["refused"] += int((~block.predicted).sum())
+        tally.update(str(support) for support in block.support)
         yield block
 
 
@@ -377,19 +384,17 @@ def main() -> None:
 def run(arguments: list[str]) -> int:
     """Runs the command line and returns its exit status; bad input ends in one coded line on standard error."""
     try:
-        return int(app(args=arguments, standalone_mode=False) or 0)
+        status = int(app(args=arguments, standalone_mode=False) or 0)
+        return interrupted() if status == INTERRUPTED else status
     except PerturbcastError as error:
         complain(str(error))
         return error.exit_status
     except KeyboardInterrupt:
-        complain("Interrupted. Repeat the command to go on where it stopped.")
-        return 130
+        return interrupted()
     except Exception as error:
         if hasattr(error, "format_message"):  # a usage error of the option parser
             complain(f"{UnknownOption.code} UnknownOption: {error.format_message()} See --help.")
             return UnknownOption.exit_status
-        if type(error).__name__ in ("Abort", "Exit"):
-            return int(getattr(error, "exit_code", 130))
         if os.environ.get("PERTURBCAST_DEBUG"):
             raise
         complain(
@@ -397,6 +402,12 @@ def run(arguments: list[str]) -> int:
             "with the command; PERTURBCAST_DEBUG=1 shows where it happened."
         )
         return 1
+
+
+def interrupted() -> int:
+    """Says that the work can be resumed; the exit status of an interruption."""
+    complain("Interrupted. Repeat the command to go on where it stopped.")
+    return INTERRUPTED
 
 
 def complain(message: str) -> None:

@@ -176,7 +176,7 @@ def run_facts(tables: Tables) -> dict[str, Any]:
 def queries_json(sections: list[Section]) -> str:
     """The per-query tables as JSON that is safe inside a script element."""
     parts = {section.anchor: query_part(section) for section in sections}
-    return json.dumps(parts, separators=(",", ":"), default=str).replace("</", "<\\/").replace("<!--", "<\\!--")
+    return json.dumps(parts, separators=(",", ":"), default=str).replace("<", "\\u003c")
 
 
 def query_part(section: Section) -> dict[str, Any]:

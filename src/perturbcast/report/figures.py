@@ -24,6 +24,7 @@ STYLE: Any = {
     "axes.labelcolor": INK,
     "xtick.color": MUTED,
     "ytick.color": INK,
+    "text.parse_math": False,  # a name may hold a dollar sign
     "svg.fonttype": "none",
     "svg.hashsalt": "perturbcast",
 }
@@ -63,8 +64,11 @@ class Match:
 
 def to_svg(figure: "Figure") -> str:
     """The figure as an SVG element, without an XML head and the same every time."""
+    import matplotlib as mpl
+
     text = io.StringIO()
-    figure.savefig(text, format="svg", bbox_inches="tight", metadata={"Date": None, "Creator": None})
+    with mpl.rc_context(STYLE):
+        figure.savefig(text, format="svg", bbox_inches="tight", metadata={"Date": None, "Creator": None})
     return text.getvalue()[text.getvalue().index("<svg") :]
 
 
