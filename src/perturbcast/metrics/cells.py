@@ -26,7 +26,7 @@ from perturbcast.metrics.base import Evaluation
 
 MOST_CELLS = 128  # drawn per query; p-values depend on n, so every model is given the same n (F-12, F-37)
 MOST_CONTROL = 4096  # control cells used per context
-MOST_STORED = 25_000_000  # non-zero entries of drawn cells kept per evaluation (200 MB); beyond it they are drawn again
+MOST_STORED = 15_000_000  # non-zero entries of drawn cells kept per evaluation (120 MB); beyond it they are drawn again
 LOWEST_DISPERSION, HIGHEST_DISPERSION = 0.1, 1e4  # theta, F-37
 LARGEST_FOLD = 1e3  # of a gene that control expresses; guards against responses on a wrong scale
 
