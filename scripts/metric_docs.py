@@ -8,6 +8,7 @@ python scripts/metric_docs.py --check     # exit status 1 if the cards of the pa
 import math
 import sys
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -133,8 +134,9 @@ def stage(*, noise: float, shrink: bool, seed: int = 0, **world: int) -> tuple[E
     return evaluations[0], evaluations[1]
 
 
-WORLD = {"n_cells": 5000, "n_genes": 400, "n_targets": 60, "n_doubles": 40}
-CALIBRATED, OVERCONFIDENT = {"noise": 0.7, "shrink": True}, {"noise": 1.5, "shrink": False}
+WORLD: dict[str, Any] = {"n_cells": 5000, "n_genes": 400, "n_targets": 60, "n_doubles": 40}
+CALIBRATED: dict[str, Any] = {"noise": 0.7, "shrink": True}
+OVERCONFIDENT: dict[str, Any] = {"noise": 1.5, "shrink": False}
 ATTACK_TEXT = """
 ## Attacks
 
