@@ -149,6 +149,7 @@ def test_guide_numbers_are_stripped_where_they_unite_several_guides_of_a_target(
         (["control", "NKX2-1", "NKX2-2", "HLA-A"], []),
         (["control", "Atg5", "Atg7", "Reg1"], ["Atg5", "Atg7", "Reg1"]),
         (["control", "STAT1-1", "JAK2-1", "MYC-1"], []),
+        (["control", "STAT1", "JAK2", "MYC", "SPI1_g2"], ["STAT1", "JAK2"]),
     ],
 )
 def test_suffix_that_the_content_does_not_support_is_kept(labels: list[str], measured: list[str]) -> None:

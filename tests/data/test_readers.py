@@ -368,3 +368,22 @@ def test_response_file_of_several_cell_lines_has_several_contexts() -> None:
     assert found.contexts == ("K562", "RPE1")
     assert found.queries[2] == Query("STAT1", "RPE1")
     assert found.control.shape == (2, 20)
+
+
+def test_raw_counts_of_more_genes_do_not_replace_logs_that_the_author_chose() -> None:
+    adata = screen_adata()
+    adata.raw = adata.copy()
+    chosen = adata[:, :12].copy()
+    chosen.X = log1p_of(counts(60))[:, :12]
+    screen = from_anndata(chosen)
+    assert (screen.n_genes, decided(screen, "matrix"), decided(screen, "scale")) == (12, "X", "log1p_cp10k")
+    assert from_anndata(chosen, layer="raw").n_genes == 20
+
+
+def test_guide_column_is_taken_by_its_name_even_if_targets_look_like_no_genes() -> None:
+    screen = from_anndata(screen_adata(["nt", "first guide", "second guide"], column="sgRNA_ID"))
+    assert isinstance(screen, Screen)
+    assert screen.conditions == (CONTROL, "first guide", "second guide")
+    with pytest.raises(NoPerturbationColumn):
+        from_anndata(screen_adata(["nt", "first guide", "second guide"], column="remark"))
+    assert from_anndata(screen_adata(["NT", "STAT1", "JAK2"], column="remark")).n_genes == 20

@@ -136,7 +136,7 @@ def _logarithm(found: Scan, libraries: Mapping[str, np.ndarray], log1p: Any, lay
         total, why = _total_of_units(whole, found, libraries)
         return ScaleReading(_scale_of(whole.base, total), (*signs, *why))
     if whole.whole > 0.05:
-        signs.append(f"only {whole.whole:.0%} of cells become whole multiples of their smallest value")
+        signs.append(f"only {whole.whole:.0%} of cells become whole multiples of one value")
     if _is_twice(found):
         raise UndecidedScale(f"{layer} looks like a logarithm taken twice: undone twice, its cells are counts.")
     if log1p is not None:
@@ -164,18 +164,27 @@ def log_signs(sample: sparse.csr_matrix, *, base: str) -> LogSigns:
     starts = filled.indptr[:-1]
     sums = np.add.reduceat(values, starts)
     smallest = np.minimum.reduceat(values, starts)
-    ratio = values / np.repeat(smallest, np.diff(filled.indptr))
-    # float32 keeps seven digits of the logarithm, so large multiples are whole only to some digits
-    off = np.abs(ratio - np.rint(ratio)) > 0.02 + 2e-6 * ratio * np.maximum(filled.data, 1)
-    varied = np.maximum.reduceat(ratio, starts) > 1.5  # a cell of one value only is always whole
-    broken = np.add.reduceat(off.astype(np.int64), starts) > 0
-    whole = float((~broken[varied]).mean()) if varied.any() else 0.0
+    unit = _units(values, smallest, starts, logs=filled.data)
+    varied = np.maximum.reduceat(values, starts) > 1.5 * smallest  # a cell of one value only is always whole
+    whole = float(np.isfinite(unit[varied]).mean()) if varied.any() else 0.0
     total = float(np.quantile(sums, 0.5, method="lower"))  # the sum of a cell, not between two
     near = np.abs(sums / total - 1) < _STEADY
     far = ~near & (np.maximum(sums / total, total / sums) > 5)
     steady_far = far.any() and np.std(sums[far]) / np.mean(sums[far]) < _STEADY
     two = bool(near.mean() >= 0.2 and far.mean() >= 0.005 and near.mean() + far.mean() > 0.99 and steady_far)
-    return LogSigns(base, total, float(np.std(sums) / np.mean(sums)), two, whole, np.where(broken, np.nan, smallest))
+    return LogSigns(base, total, float(np.std(sums) / np.mean(sums)), two, whole, unit)
+
+
+def _units(values: np.ndarray, smallest: np.ndarray, starts: np.ndarray, *, logs: np.ndarray) -> np.ndarray:
+    """(cell,) value of one molecule: the smallest value, or half or a third of it, if all are multiples; else NaN."""
+    n_values = np.diff([*starts, len(values)])
+    unit = np.full(len(smallest), np.nan)
+    for molecules in (3, 2, 1):
+        ratio = values / np.repeat(smallest / molecules, n_values)
+        # float32 keeps seven digits of the logarithm, so large multiples are whole only to some digits
+        off = np.abs(ratio - np.rint(ratio)) > 0.02 + 2e-6 * ratio * np.maximum(logs, 1)
+        unit = np.where(np.add.reduceat(off.astype(np.int64), starts) == 0, smallest / molecules, unit)
+    return unit
 
 
 def _total_of_units(signs: LogSigns, found: Scan, libraries: Mapping[str, np.ndarray]) -> tuple[float, tuple[str, ...]]:
