@@ -53,7 +53,7 @@ def find_problems(data: Screen | ResponseTable, effects: Sequence[OnTarget], *, 
 
 
 def _shown(names: Sequence[str]) -> str:
-    return ", ".join(names[:5]) + (", ..." if len(names) > 5 else "")
+    return ", ".join(names[:5]) + (f" and {len(names) - 5} more" if len(names) > 5 else "")
 
 
 def _unmeasured(data: Screen | ResponseTable) -> Problem | None:

@@ -5,7 +5,7 @@ import re
 import numpy as np
 from scipy import sparse
 
-from perturbcast.data.columns import find_perturbation
+from perturbcast.data.columns import PerturbationColumn, find_perturbation
 from perturbcast.data.conditions import CONTROL, Query
 from perturbcast.data.covariates import find_context, perturbation_kind
 from perturbcast.data.gene_names import check_sum, name_genes
@@ -40,21 +40,8 @@ def read_responses(source: Source, options: ReadOptions) -> ResponseTable:
     unit, scale, scale_decision = _unit_and_scale(source, options, found)
     values = matrix.rows(np.arange(matrix.shape[0]))
     response = np.asarray((values if genes.mapping is None else values @ genes.mapping).toarray(), dtype=np.float64)
-    condition = column.condition
-    perturbed = np.array([c is not None and c != CONTROL for c in condition], dtype=bool)
-    _check_control_rows(response[condition == CONTROL])
-    if not perturbed.any():
-        raise EmptyScreen(f"{source.name} has no row of a perturbed condition.")
-    codes, contexts, context_decision = find_context(
-        source.obs, is_control=~perturbed, context=options.context, needs_control=False
-    )
-    rows = np.flatnonzero(perturbed)
-    queries, mean = _united([Query(str(condition[row]), contexts[codes[row]]) for row in rows], response[rows])
-    decisions = (
-        Decision("kind", "response", "uns['kind']" if options.kind is None else "given", "--kind"),
-        column_decision, *column.reading.decisions, context_decision, scale_decision, *genes.decisions,
-        *_rows_decisions(len(rows), len(queries), len(response)),
-    )  # fmt: skip
+    queries, mean, contexts, row_decisions = _rows_to_queries(source, options, column, response)
+    kind = Decision("kind", "response", "uns['kind']" if options.kind is None else "given", "--kind")
     return ResponseTable(
         name=source.name,
         scale=scale,
@@ -64,12 +51,36 @@ def read_responses(source: Source, options: ReadOptions) -> ResponseTable:
         contexts=contexts,
         control=np.full((len(contexts), len(genes.names)), np.nan),
         unit=unit,
-        decisions=decisions,
+        decisions=(
+            kind,
+            column_decision,
+            *column.reading.decisions,
+            *row_decisions,
+            scale_decision,
+            *genes.decisions,
+        ),  # fmt: skip
         uns={
             "source": str(source.uns.get("source") or source.name),
             "perturbation": perturbation_kind(source.obs, source.uns.get("perturbation")),
         },
     )
+
+
+def _rows_to_queries(
+    source: Source, options: ReadOptions, column: PerturbationColumn, response: np.ndarray
+) -> tuple[list[Query], np.ndarray, tuple[str, ...], list[Decision]]:
+    """The queries, their responses, the contexts, and what was decided of rows. Control rows must be zero."""
+    condition = column.condition
+    perturbed = np.array([c is not None and c != CONTROL for c in condition], dtype=bool)
+    _check_control_rows(response[condition == CONTROL])
+    if not perturbed.any():
+        raise EmptyScreen(f"{source.name} has no row of a perturbed condition.")
+    codes, contexts, decision = find_context(
+        source.obs, is_control=~perturbed, context=options.context, needs_control=False
+    )
+    rows = np.flatnonzero(perturbed)
+    queries, mean = _united([Query(str(condition[row]), contexts[codes[row]]) for row in rows], response[rows])
+    return queries, mean, contexts, [decision, *_rows_decisions(len(rows), len(queries), len(response))]
 
 
 def _response_matrix(source: Source, layer: str | None) -> StoredMatrix:

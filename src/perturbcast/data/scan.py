@@ -55,9 +55,8 @@ def scan(matrix: CellMatrix, *, block: int = 4096) -> Scan:
     for start in range(0, n_cells, block):
         index = np.arange(start, min(start + block, n_cells))
         part = matrix.rows(index)
-        finite = np.isfinite(part.data)
-        totals += np.array([part.nnz, part.nnz - int(finite.sum()), int((part.data < 0).sum())])
-        values = np.where(finite, part.data, 0).astype(np.float64)
+        values, n_part = _finite(part)
+        totals += n_part
         rows.append(_row_facts(part, values))
         genes += _gene_facts(part, values, n_genes)
         if len(values):
@@ -65,15 +64,14 @@ def scan(matrix: CellMatrix, *, block: int = 4096) -> Scan:
         taken = sampled[(sampled >= start) & (sampled <= index[-1])] - start
         sample.append(part[taken])
     row_stored, row_sum, row_integer = (np.concatenate(facts) for facts in zip(*rows, strict=True))
-    if totals[0] < n_cells * n_genes:
-        extremes = [min(extremes[0], 0.0), max(extremes[1], 0.0)]
+    has_zeros = totals[0] < n_cells * n_genes
     return Scan(
         shape=(n_cells, n_genes),
         n_stored=int(totals[0]),
         n_not_finite=int(totals[1]),
         n_negative=int(totals[2]),
-        low=extremes[0],
-        high=extremes[1],
+        low=min(extremes[0], 0.0) if has_zeros else extremes[0],
+        high=max(extremes[1], 0.0) if has_zeros else extremes[1],
         row_stored=row_stored,
         row_sum=row_sum,
         row_integer=row_integer,
@@ -82,6 +80,13 @@ def scan(matrix: CellMatrix, *, block: int = 4096) -> Scan:
         gene_detected=genes[2].astype(np.int64),
         sample=sparse.vstack(sample, format="csr"),
     )
+
+
+def _finite(part: sparse.csr_matrix) -> tuple[np.ndarray, np.ndarray]:
+    """float64 values with 0 for those not finite, and how many are stored, not finite, negative."""
+    finite = np.isfinite(part.data)
+    numbers = np.array([part.nnz, part.nnz - int(finite.sum()), int((part.data < 0).sum())])
+    return np.where(finite, part.data, 0).astype(np.float64), numbers
 
 
 def _row_facts(part: sparse.csr_matrix, values: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
