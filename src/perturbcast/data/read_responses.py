@@ -58,7 +58,7 @@ def read_responses(source: Source, options: ReadOptions) -> ResponseTable:
             *row_decisions,
             scale_decision,
             *genes.decisions,
-        ),  # fmt: skip
+        ),
         uns={
             "source": str(source.uns.get("source") or source.name),
             "perturbation": perturbation_kind(source.obs, source.uns.get("perturbation")),
