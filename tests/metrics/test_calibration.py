@@ -102,6 +102,8 @@ def test_dynamic_range_is_one_for_perfect_zero_for_the_baseline_and_clipped_belo
     )
     errors = dynamic_range_fraction(np.array([2.0, 2.0]), np.array([0.0, 9.0]), perfect=0.0, higher_is_better=False)
     assert errors == pytest.approx([1, -1], abs=1e-5)
+    from_one = dynamic_range_fraction(np.array([3.0]), np.array([2.0]), perfect=1.0, higher_is_better=False)
+    assert from_one == pytest.approx([0.5], abs=1e-5)
 
 
 def test_discrimination_counts_wins_and_half_of_ties():

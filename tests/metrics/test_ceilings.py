@@ -93,12 +93,13 @@ def test_spearman_brown_predicts_the_correlation_of_wholes_from_that_of_halves()
 
 
 def test_the_ceiling_of_a_perfect_model_is_what_a_perfect_model_scores():
-    """The world is drawn 30 times around one known response; the formulas must meet the mean of what is measured."""
+    """Cells are drawn around a known response; the formulas must meet what that response scores."""
     rng = np.random.default_rng(0)
     evaluation = make_evaluation(n_queries=16, n_genes=300)
     size = evaluation.truth.response.shape
-    signal = 0.5 * rng.normal(size=size)
-    cells = signal + rng.normal(size=(40, *size))
+    shared = evaluation.perturbed_mean
+    signal = 3 * shared + 0.3 * rng.normal(size=size)
+    cells = signal + 1.5 * rng.normal(size=(40, *size))
     truth = dataclasses.replace(
         evaluation.truth,
         response=cells.mean(axis=0),
@@ -106,11 +107,15 @@ def test_the_ceiling_of_a_perfect_model_is_what_a_perfect_model_scores():
         n_cells=np.full(len(signal), 40),
         response_halves=np.array([cells[:20].mean(axis=0), cells[20:].mean(axis=0)]),
     )
-    table = ceiling_scores(truth, evaluation.training, metrics=["l2", "pearson_delta"], gene_sets=["all"])
+    metrics = ["l2", "pearson_delta", "pearson_delta_perturbed"]
+    table = ceiling_scores(truth, evaluation.training, metrics=metrics, gene_sets=["all"])
     table = table[table["model"] == "ceiling:perfect"].groupby("metric")["value"].mean()
     measured = split_half_reliability(signal, truth.response).mean()
+    against_mean = split_half_reliability(signal - shared, truth.response - shared).mean()
+    assert against_mean < measured - 0.02
     assert table["l2"] == pytest.approx(l2(signal, truth.response).mean(), rel=0.02)
     assert table["pearson_delta"] == pytest.approx(measured, abs=0.01)
+    assert table["pearson_delta_perturbed"] == pytest.approx(against_mean, abs=0.01)
 
 
 def test_ceilings_come_as_rows_of_the_long_table_over_the_same_gene_sets():
