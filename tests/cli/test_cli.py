@@ -2,21 +2,18 @@
 
 import inspect as signatures
 import json
-import sys
 from pathlib import Path
 
 import anndata
 import numpy as np
 import pandas as pd
 import pytest
+from hostile_cases import HOSTILE_CASES
 
 from perturbcast.cli import ARGUMENT, READING, run
 from perturbcast.data.conditions import targets_of
 from perturbcast.data.readers import read
 from perturbcast.data.simulate import simulate
-
-sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "data"))
-from hostile_cases import HOSTILE_CASES
 
 
 @pytest.fixture(scope="module")
