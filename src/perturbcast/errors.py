@@ -457,6 +457,13 @@ class NothingToScore(BenchmarkError):
     remedy = "Read the column `reason` of scores.parquet."
 
 
+class ProcessLost(BenchmarkError):
+    """A process of the benchmark ended before its work was done, as when memory ran out."""
+
+    code = "E704"
+    remedy = "Use fewer --jobs; the same command goes on where it stopped."
+
+
 # ------------------------------------------------------------------------------------ E8 gene knowledge and networks
 class KnowledgeError(PerturbcastError):
     """Gene knowledge cannot be read or used."""
@@ -484,6 +491,34 @@ class NoOverlap(KnowledgeError):
 
     code = "E803"
     remedy = "Check species and naming (symbols or Ensembl ids)."
+
+
+class BadNetwork(KnowledgeError):
+    """A network has values that no network can have, or its file is damaged."""
+
+    code = "E804"
+    remedy = "Weights are finite and not negative, signs -1, 0 or 1, and each edge stands once."
+
+
+class UnknownMethod(KnowledgeError):
+    """No method of network inference has that name."""
+
+    code = "E805"
+    remedy = "See docs/NETWORKS.md."
+
+
+class UnknownGenes(KnowledgeError):
+    """A network names genes that the data do not have."""
+
+    code = "E806"
+    remedy = "Check species and naming, or drop them with unknown='drop'."
+
+
+class NoEvaluablePair(KnowledgeError):
+    """No pair of genes can be inferred or scored: no gene is both perturbed and measured in enough cells."""
+
+    code = "E807"
+    remedy = "Use a screen whose targets are among its genes, or lower the number of cells asked for."
 
 
 # ------------------------------------------------------------------------------------------------------ E9 downloads
