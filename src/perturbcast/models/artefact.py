@@ -16,7 +16,16 @@ import numpy as np
 from perturbcast.data.conditions import Query
 from perturbcast.data.responses import ResponseTable
 from perturbcast.data.scale import Scale
-from perturbcast.errors import BadArtefact, MissingFile, NotAFile, NotWritable, OutputExists, PerturbcastError
+from perturbcast.errors import (
+    BadArtefact,
+    MissingFile,
+    NotAFile,
+    NotWritable,
+    OutputExists,
+    PerturbcastError,
+    UnknownModel,
+    did_you_mean,
+)
 from perturbcast.models.base import FittedModel, Model
 
 KIND = "perturbcast model"
@@ -52,10 +61,11 @@ def save(fitted: FittedModel, folder: Path) -> Path:
     return folder
 
 
-def load(folder: Path | str) -> FittedModel:
+def load(folder: Path | str, *, kind: type[Model] | None = None) -> FittedModel:
     """The fitted model of a folder; it answers with the same bits as the one that was saved.
 
-    BadArtefact where anything is missing, damaged, of another kind or of a later format.
+    `kind` is the class of a model that is neither in this package nor registered by another. BadArtefact where
+    anything is missing, damaged, of another kind or of a later format.
     """
     folder = Path(folder)
     if not folder.exists():
@@ -67,7 +77,7 @@ def load(folder: Path | str) -> FittedModel:
     description = _read_description(folder)
     arrays = _read_arrays(folder, digest=description["weights_sha256"])
     try:
-        fitted = _rebuilt(description, arrays)
+        fitted = _rebuilt(description, arrays, kind=kind or _kind(description))
     except PerturbcastError as error:
         raise BadArtefact(f"{str(folder)!r} cannot be restored: {error}") from error
     except (KeyError, ValueError, TypeError, IndexError) as error:
@@ -95,10 +105,19 @@ def _description(fitted: FittedModel, draft: Path) -> dict[str, Any]:
     }
 
 
-def _rebuilt(description: Mapping[str, Any], arrays: dict[str, np.ndarray]) -> FittedModel:
+def _kind(description: Mapping[str, Any]) -> type[Model]:
     from perturbcast.models.registry import all_models
 
-    kind: type[Model] = all_models()[description["model"]]
+    if description["model"] not in all_models():
+        raise UnknownModel(
+            f"no model is called {description['model']!r}. {did_you_mean(description['model'], all_models())}"
+        )
+    return all_models()[description["model"]]
+
+
+def _rebuilt(description: Mapping[str, Any], arrays: dict[str, np.ndarray], *, kind: type[Model]) -> FittedModel:
+    if kind.card.name != description["model"]:
+        raise ValueError(f"the model is a {description['model']!r}, not a {kind.card.name!r}")
     as_tuple = {name: tuple(value) for name, value in description["fields"].items() if isinstance(value, list)}
     model = kind.make(None, **(description["fields"] | as_tuple))
     genes = np.array(description["genes"], dtype=object)

@@ -16,7 +16,7 @@ PICKLES = (b"\x80\x02", b"\x80\x03", b"\x80\x04", b"\x80\x05", b"PK\x03\x04")  #
 def saved_and_loaded_predicts_the_same(case: Case) -> None:
     """A model that was saved and loaded answers with the same bits."""
     with TemporaryDirectory() as place:
-        again = load(case.fitted.save(Path(place) / "model"))
+        again = load(case.fitted.save(Path(place) / "model"), kind=type(case.model))
     require(type(again) is type(case.fitted), f"loaded as {type(again).__name__}")
     require(again.model == case.model, "loaded with other hyper-parameters")
     require(same(case.prediction, again.predict(case.asked)), "the loaded model predicts differently")
@@ -27,7 +27,7 @@ def saved_twice_gives_the_same_files(case: Case) -> None:
     """Saving the same model twice, and saving a loaded one, gives equal files."""
     with TemporaryDirectory() as place:
         first, second = case.fitted.save(Path(place) / "a"), case.fitted.save(Path(place) / "b")
-        third = load(first).save(Path(place) / "c")
+        third = load(first, kind=type(case.model)).save(Path(place) / "c")
         for name in sorted(FILES):
             content = (first / name).read_bytes()
             equal = content == (second / name).read_bytes() == (third / name).read_bytes()
@@ -72,7 +72,7 @@ def damaged_artefact_is_refused(case: Case) -> None:
         for number, damage in enumerate((_change_weights, _rename_a_gene, _later_format)):
             folder = case.fitted.save(Path(place) / str(number))
             damage(folder)
-            code = attempt(lambda folder=folder: load(folder))  # type: ignore[misc]
+            code = attempt(lambda folder=folder: load(folder, kind=type(case.model)))  # type: ignore[misc]
             require(code == BadArtefact.code, f"{damage.__name__.strip('_')}: {code or 'loaded'}")
 
 

@@ -35,18 +35,24 @@ def parsed_fields(owner: type, given: dict[str, Any], *, label: str) -> dict[str
             raise UnknownOption(
                 f"{label} has no field {name!r}. {did_you_mean(name, hints) if hints else 'It has none.'}"
             )
-    return {
+    parsed = {
         name: read(value, hints[name], label=f"{label}: {name}") if isinstance(value, str) else value
         for name, value in given.items()
     }
+    for name, value in parsed.items():
+        _require_fit(name, value, hints[name], label=label)
+    return parsed
 
 
 def check_fields(owner: Any, *, label: str) -> None:
     """Nothing; BadOption where a value of the dataclass instance is not of its type or out of its range."""
     for name, hint in hints_of(type(owner)).items():
-        value = getattr(owner, name)
-        if not _fits(value, hint):
-            raise BadOption(f"{label}: {name}={value!r} is not allowed; it must be {describe(hint)}.")
+        _require_fit(name, getattr(owner, name), hint, label=label)
+
+
+def _require_fit(name: str, value: Any, hint: Any, *, label: str) -> None:
+    if not _fits(value, hint):
+        raise BadOption(f"{label}: {name}={value!r} is not allowed; it must be {describe(hint)}.")
 
 
 def read(text: str, hint: Any, *, label: str) -> Any:

@@ -76,6 +76,7 @@ def _row(model: type[Model]) -> dict[str, Any]:
         "name": card.name,
         "title": card.title,
         "summary": card.summary,
+        "description": inspect.getdoc(model) or "",
         "source": card.source,
         "predicts": sorted(card.predicts),
         "baseline": card.baseline,
