@@ -1,5 +1,7 @@
 """Identification metrics: ranks among the truths, or among the predictions, of the same context."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from hypothesis import given
@@ -8,7 +10,7 @@ from profiles import REPEATABLE, pairs
 from scipy.spatial.distance import cdist
 from worlds import make_evaluation, with_prediction
 
-from perturbcast.metrics.base import Evaluation
+from perturbcast.metrics.base import Evaluation, get_metric
 from perturbcast.metrics.gene_sets import own_targets
 from perturbcast.metrics.retrieval import (
     distances,
@@ -165,3 +167,23 @@ def test_leaving_out_only_the_own_target_lifts_a_constant_prediction_above_one_h
 
     assert mean_score(0.0) == pytest.approx(0.5, abs=0.01)
     assert 0.52 < mean_score(-1.5) < 0.65
+
+
+def test_discrimination_against_the_mean_does_not_move_when_predictions_shrink_to_it_or_grow_from_it():
+    evaluation = make_evaluation(seed=3)
+    mask = np.ones_like(evaluation.truth.response, dtype=bool)
+    metric = get_metric("pds_cosine_perturbed")
+    mean = evaluation.perturbed_mean
+    first = metric.score(evaluation, mask)
+    for factor in (0.1, 5.0):
+        scaled = mean + factor * (evaluation.predicted.response - mean)
+        other = replace(evaluation, predicted=replace(evaluation.predicted, response=scaled), cache={})
+        np.testing.assert_allclose(metric.score(other, mask), first)
+
+
+def test_predicting_the_mean_discriminates_nothing_against_the_mean():
+    evaluation = make_evaluation(seed=3)
+    same = np.tile(evaluation.perturbed_mean, (evaluation.truth.n_queries, 1)) * (1 + 1e-15)
+    constant = replace(evaluation, predicted=replace(evaluation.predicted, response=same), cache={})
+    mask = np.ones_like(same, dtype=bool)
+    np.testing.assert_allclose(get_metric("pds_cosine_perturbed").score(constant, mask), 0.5)

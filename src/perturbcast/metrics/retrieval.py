@@ -113,6 +113,15 @@ def _responses(evaluation: Evaluation) -> tuple[np.ndarray, np.ndarray]:
     return evaluation.predicted.response, evaluation.truth.response
 
 
+def _centred_responses(evaluation: Evaluation) -> tuple[np.ndarray, np.ndarray]:
+    """Both sides less the training mean; what is left of it by rounding alone counts as nothing."""
+    mean = evaluation.perturbed_mean
+    negligible = TIE * np.linalg.norm(mean)
+    sides = [side - mean for side in _responses(evaluation)]
+    predicted, truth = (np.where(np.linalg.norm(side, axis=1)[:, None] > negligible, side, 0.0) for side in sides)
+    return predicted, truth
+
+
 def _share_responses(evaluation: Evaluation) -> tuple[np.ndarray, np.ndarray]:
     fold_changes(evaluation)  # refuses scales that are no ln(1 + counts)
     control = shares(evaluation.control)
@@ -176,6 +185,19 @@ register(
         "A constant prediction scores a little above 0.5, as the other truths keep their own targets.",
     )
 )(_retrieval(midrank_accuracy, kind="cosine", without_targets=True))
+register(
+    _card(
+        name="pds_cosine_perturbed",
+        title="Perturbation discrimination against the perturbed mean",
+        formula="as pds_cosine, the mean training response taken from prediction and truths",
+        source="spec F-10 with the reference of F-2",
+        reads=frozenset({"response", "training"}),
+        gene_sets=("all", "top1000"),
+        core=True,
+        note="Differs from F-10 by its reference: shrinking to or inflating from the mean changes nothing, so a cautious "
+        "prediction is not punished for the shift that all perturbations share.",
+    )
+)(_retrieval(midrank_accuracy, kind="cosine", without_targets=True, profiles=_centred_responses))
 register(
     _card(
         name="pds_cosine_share",
