@@ -89,6 +89,37 @@ def test_a_program_killed_again_and_again_ends_with_the_same_tables(jobs: int, t
     assert contents(tmp_path / "out") == contents(tmp_path / "whole")
 
 
+@pytest.mark.slow
+def test_ctrl_c_stops_all_processes_and_leaves_what_is_finished(tmp_path: Path) -> None:
+    script, out = tmp_path / "script.py", tmp_path / "out"
+    script.write_text(SCRIPT)
+    command = [sys.executable, str(script), str(out), "2"]
+    with subprocess.Popen(command, stderr=subprocess.PIPE, text=True, start_new_session=True) as process:
+        _wait_for_parts(out, process, n_more=2)
+        os.killpg(process.pid, signal.SIGINT)
+        error = process.communicate(timeout=60)[1]
+    assert process.returncode != 0
+    assert "KeyboardInterrupt" in error
+    assert len(list(out.glob("parts/*.parquet"))) >= 2
+    assert not (out / "scores.parquet").exists()
+
+
+@pytest.mark.slow
+def test_a_lost_process_is_a_coded_error(tmp_path: Path) -> None:
+    script, out = tmp_path / "script.py", tmp_path / "out"
+    script.write_text(SCRIPT)
+    with subprocess.Popen([sys.executable, str(script), str(out), "2"], stderr=subprocess.PIPE, text=True) as process:
+        _wait_for_parts(out, process, n_more=1)
+        children = [int(child) for child in _children(process.pid)]
+        os.kill(children[-1], signal.SIGKILL)
+        error = process.communicate(timeout=60)[1]
+    assert "E704 ProcessLost" in error
+
+
+def _children(process: int) -> list[str]:
+    return Path(f"/proc/{process}/task/{process}/children").read_text().split()
+
+
 def _wait_for_parts(folder: Path, process: subprocess.Popen, *, n_more: int) -> None:
     """Until that many more parts are finished than when the process started."""
     before = len(list(folder.glob("parts/*.parquet")))
@@ -103,7 +134,7 @@ def test_processes_end_when_their_parent_is_killed(tmp_path: Path) -> None:
     out = tmp_path / "out"
     with subprocess.Popen([sys.executable, str(script), str(out), "2"], stderr=subprocess.DEVNULL) as process:
         _wait_for_parts(out, process, n_more=1)
-        children = Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text().split()
+        children = _children(process.pid)
         process.kill()
     assert len(children) >= 2
     for _ in range(300):

@@ -1,20 +1,21 @@
 """Running tasks: one after another, or in several processes; the results do not depend on which."""
 
+import contextlib
 import multiprocessing
 import os
 import signal
 import threading
 from collections.abc import Iterator, Mapping, Sequence
-from concurrent.futures import ProcessPoolExecutor, as_completed
+from concurrent.futures import BrokenExecutor, ProcessPoolExecutor, as_completed
 from contextlib import contextmanager
 from multiprocessing.connection import wait
+from multiprocessing.queues import SimpleQueue
 
 from perturbcast._progress import Progress
-from perturbcast.benchmark.dataset import Dataset
 from perturbcast.benchmark.plan import Task
 from perturbcast.benchmark.sides import whole_de
-from perturbcast.benchmark.store import Store
 from perturbcast.benchmark.work import Worker
+from perturbcast.errors import ProcessLost
 
 THREAD_VARIABLES = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "NUMBA_NUM_THREADS")
 
@@ -24,7 +25,10 @@ _worker: Worker | None = None  # of a child process, set once when it starts
 def execute(
     tasks: Sequence[Task], *, worker: Worker, jobs: int = 1, threads: int = 1, progress: Progress | None = None
 ) -> None:
-    """Runs every task and stores its part. An interruption leaves the parts that are finished."""
+    """Runs every task and stores its part. An interruption leaves the parts that are finished.
+
+    Raises ProcessLost if a process is killed, for instance because memory ran out.
+    """
     progress = progress or Progress()
     if jobs == 1 or len(tasks) < 2:
         for task in progress.track(tasks, label="benchmark", total=len(tasks)):
@@ -33,8 +37,11 @@ def execute(
     _share(tasks, worker)
     with _pool(worker, jobs=min(jobs, len(tasks)), threads=threads) as pool:
         waiting = [pool.submit(_run, task) for task in tasks]
-        for done in progress.track(as_completed(waiting), label="benchmark", total=len(tasks)):
-            done.result()
+        try:
+            for done in progress.track(as_completed(waiting), label="benchmark", total=len(tasks)):
+                done.result()
+        except BrokenExecutor as error:
+            raise ProcessLost(f"a process ended before its task was done ({error}).") from error
 
 
 def _share(tasks: Sequence[Task], worker: Worker) -> None:
@@ -46,18 +53,28 @@ def _share(tasks: Sequence[Task], worker: Worker) -> None:
 @contextmanager
 def _pool(worker: Worker, *, jobs: int, threads: int) -> Iterator[ProcessPoolExecutor]:
     """Processes that each hold the data sets; stopped at once on an error or interruption."""
-    given = (worker.datasets, worker.store, worker.profile)
+    context = multiprocessing.get_context("spawn")
+    queue = context.SimpleQueue()
     with _environment(dict.fromkeys(THREAD_VARIABLES, str(threads))):
-        context = multiprocessing.get_context("spawn")
-        pool = ProcessPoolExecutor(jobs, mp_context=context, initializer=_begin, initargs=given)
+        pool = ProcessPoolExecutor(jobs, mp_context=context, initializer=_begin, initargs=(queue,))
+        threading.Thread(target=_hand_out, args=(queue, worker, jobs), daemon=True).start()
         try:
             yield pool
+            pool.shutdown()
         except BaseException:
             pool.shutdown(wait=False, cancel_futures=True)
             for process in multiprocessing.active_children():
                 process.terminate()
             raise
-        pool.shutdown()
+        finally:
+            queue.close()
+
+
+def _hand_out(queue: SimpleQueue[Worker], worker: Worker, jobs: int) -> None:
+    """Gives each process the data sets. In a thread, because a process that dies early would block the writer."""
+    with contextlib.suppress(OSError):
+        for _ in range(jobs):
+            queue.put(worker)
 
 
 @contextmanager
@@ -75,14 +92,14 @@ def _environment(values: Mapping[str, str]) -> Iterator[None]:
                 os.environ[name] = value
 
 
-def _begin(datasets: dict[str, Dataset], store: Store, profile: str) -> None:
+def _begin(queue: SimpleQueue[Worker]) -> None:
     """Start of a child process: it leaves interruptions to its parent, and ends if the parent is killed."""
     global _worker
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     parent = multiprocessing.parent_process()
     if parent is not None:
         threading.Thread(target=_end_with, args=(parent.sentinel,), daemon=True).start()
-    _worker = Worker(datasets, store, profile)
+    _worker = queue.get()
 
 
 def _end_with(sentinel: int) -> None:

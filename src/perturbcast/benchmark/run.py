@@ -71,7 +71,8 @@ def benchmark(
     refuses has rows with a reason. `say` is given what is read and what is wrong; without it leaks are Python warnings.
 
     Raises LeakError for a split whose audit finds leaks (with `allow_leaks` they are recorded), OtherRun if `out` holds
-    something else, NothingToScore if no model gave a prediction, and the errors of reading, splitting and naming.
+    something else, NothingToScore if no model gave a prediction, ProcessLost if memory ran out in one of several
+    processes, and the errors of reading, splitting and naming.
     """
     started = time.perf_counter()
     chosen = named_models([models] if isinstance(models, str) else models, fields=fields)
@@ -85,6 +86,8 @@ def benchmark(
         audits = _audited(datasets, pairs, allow_leaks=allow_leaks)
         plan = make_plan(datasets, pairs, chosen, profile=metrics_profile)
         todo = store.open(plan)
+        if say is not None and len(todo) < len(plan.tasks):
+            say(f"{len(plan.tasks) - len(todo)} of {len(plan.tasks)} tasks were done before.")
         worker = Worker({dataset.name: dataset for dataset in datasets}, store, metrics_profile)
         execute(todo, worker=worker, jobs=jobs, threads=threads, progress=progress)
         configuration = {
