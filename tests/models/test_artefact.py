@@ -4,7 +4,7 @@ import json
 
 import numpy as np
 import pytest
-from worlds import combined
+from model_worlds import combined
 
 from perturbcast.data.conditions import Query
 from perturbcast.errors import BadArtefact, MissingFile, NotAFile, NotWritable, OutputExists

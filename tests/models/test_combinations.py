@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from worlds import combined, mean_l2, table_of
+from model_worlds import combined, mean_l2, table_of
 
 from perturbcast.data.conditions import Query, is_double
 from perturbcast.data.prediction import Support

@@ -2,8 +2,8 @@
 
 import numpy as np
 import pytest
+from model_worlds import featured, mean_l2, table_of
 from scipy import sparse
-from worlds import featured, mean_l2, table_of
 
 from perturbcast.data.prediction import Support
 from perturbcast.errors import NeedsKnowledge

@@ -2,9 +2,9 @@
 
 import numpy as np
 import pytest
+from model_worlds import table_of
 from scipy import sparse
 from scipy.linalg import expm
-from worlds import table_of
 
 from perturbcast.data.conditions import Query
 from perturbcast.genes.knowledge import EmbeddingTable, GeneGraph, GeneKnowledge, GeneSets

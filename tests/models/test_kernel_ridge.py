@@ -4,7 +4,7 @@ import dataclasses
 
 import numpy as np
 import pytest
-from worlds import featured, mean_l2, table_of
+from model_worlds import featured, mean_l2, table_of
 
 from perturbcast.data.conditions import Query
 from perturbcast.data.prediction import Support

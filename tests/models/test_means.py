@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from worlds import table_of
+from model_worlds import table_of
 
 from perturbcast.data.conditions import Query
 from perturbcast.data.prediction import Support
