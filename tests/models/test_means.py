@@ -65,3 +65,13 @@ def test_matching_mean_puts_the_mean_over_cells_in_place_of_unseen_targets():
     found = fitted.predict(["Z", "A+Z"])
     np.testing.assert_allclose(found.response[:, 0], [2.0, (1.0 + 2.0) / 2])
     assert found.support == (Support.MEAN, Support.PARTIAL)
+
+
+def test_mean_of_same_size_keeps_singles_and_combinations_apart():
+    fitted = fit("mean:same-size", table_of([[1.0], [3], [8]], ["A", "B", "A+B"]))
+    np.testing.assert_allclose(fitted.predict(["Z", "Y+Z"]).response[:, 0], [2.0, 8.0])
+
+
+def test_mean_of_same_size_is_the_mean_where_training_has_one_size():
+    fitted = fit("mean:same-size", table_of([[1.0], [3]], ["A", "B"]))
+    np.testing.assert_allclose(fitted.predict(["Z", "Y+Z"]).response[:, 0], [2.0, 2.0])

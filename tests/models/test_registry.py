@@ -146,5 +146,5 @@ def test_list_of_models_can_be_printed_as_json():
     import json
 
     rows = {row["name"]: row for row in json.loads(json.dumps(model_list()))}
-    assert rows["mean"]["profiles"].keys() == {"perturbed", "cells", "with-control"}
+    assert rows["mean"]["profiles"].keys() == {"perturbed", "cells", "with-control", "same-size"}
     assert rows["linear"]["fields"]["ridge"]["default"] == 0.1

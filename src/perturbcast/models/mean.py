@@ -1,4 +1,4 @@
-"""The mean training response, in its three variants (spec D-2)."""
+"""The mean training response, in the three variants of spec D-2 and by number of targets."""
 
 from dataclasses import dataclass
 from typing import ClassVar, Literal
@@ -6,7 +6,7 @@ from typing import ClassVar, Literal
 import numpy as np
 
 from perturbcast._progress import Progress
-from perturbcast.data.conditions import Query
+from perturbcast.data.conditions import Query, targets_of
 from perturbcast.data.prediction import Support
 from perturbcast.data.responses import ResponseTable
 from perturbcast.errors import NeedsCells, NotEnoughTraining
@@ -18,7 +18,9 @@ class FittedMean(FittedModel):
 
     def _respond(self, query: Query) -> tuple[np.ndarray, np.ndarray | None, Support]:
         context = self.contexts.index(query.context)
-        return self._state["mean"][context], self._state["sd"], Support.MEAN
+        combined = len(targets_of(query.condition)) > 1
+        mean = self._state["mean.combined" if combined else "mean"]
+        return mean[context], self._state["sd"], Support.MEAN
 
 
 @dataclass(frozen=True)
@@ -26,7 +28,9 @@ class Mean(Model):
     """The mean response of the training queries of the context asked for.
 
     `perturbed`: one vote per query (D-2b); `cells`: one vote per perturbed cell (D-2c, Systema's nonctl-mean);
-    `with-control`: control is one of the conditions (D-2a, Ahlmann-Eltze et al.), which shrinks by K / (K + 1).
+    `with-control`: control is one of the conditions (D-2a, Ahlmann-Eltze et al.), which shrinks by K / (K + 1);
+    `same-size` (ours): as `perturbed`, but singles from singles and combinations from combinations where training has
+    both, because two perturbations change more than one.
     """
 
     card: ClassVar[ModelCard] = ModelCard(
@@ -40,19 +44,25 @@ class Mean(Model):
             "perturbed": {"variant": "perturbed"},
             "cells": {"variant": "cells"},
             "with-control": {"variant": "with-control"},
+            "same-size": {"variant": "same-size"},
         },
     )
     fitted_class: ClassVar[type[FittedModel]] = FittedMean
-    variant: Literal["perturbed", "cells", "with-control"] = "perturbed"  # D-2b, D-2c, D-2a
+    variant: Literal["perturbed", "cells", "with-control", "same-size"] = "perturbed"  # D-2b, D-2c, D-2a, ours
 
     def fit(self, training: TrainingData, *, seed: int = 0, progress: Progress | None = None) -> FittedMean:
         """The fitted model; NeedsCells where `cells` is asked for and cell numbers are unknown."""
         table = training.responses
         if self.variant == "cells" and table.n_cells is None:
             raise NeedsCells("mean:cells weighs conditions by their cells, which are not known for these data.")
-        mean = mean_by_context(table, variant=self.variant)
-        spread = np.sqrt(((table.response - mean[table.context_code]) ** 2).mean(axis=0))
-        return FittedMean(self, table, {"mean": mean, "sd": spread}, split_fingerprint=training.split_fingerprint)
+        mean = combined = mean_by_context(table, variant=self.variant)
+        many = np.array([len(targets_of(query.condition)) > 1 for query in table.queries])
+        if self.variant == "same-size" and 0 < many.sum() < len(many):
+            mean, combined = mean_by_context(table.take(~many)), mean_by_context(table.take(many))
+        expected = np.where(many[:, None], combined[table.context_code], mean[table.context_code])
+        spread = np.sqrt(((table.response - expected) ** 2).mean(axis=0))
+        state = {"mean": mean, "mean.combined": combined, "sd": spread}
+        return FittedMean(self, table, state, split_fingerprint=training.split_fingerprint)
 
 
 def mean_by_context(table: ResponseTable, *, variant: str = "perturbed") -> np.ndarray:
