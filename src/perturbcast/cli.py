@@ -364,6 +364,8 @@ def predicted_blocks(
     fitted: "FittedModel", asked: list[str], *, context: str | None, tally: "Counter[str]"
 ) -> Iterator["Prediction"]:
     """Predictions in blocks, in the order asked for; `tally` counts queries by support as they pass."""
+    import numpy as np
+
     from perturbcast.data.conditions import Query
 
     starts = range(0, len(asked), PREDICTED_AT_ONCE)
@@ -371,7 +373,7 @@ def predicted_blocks(
         queries = [fitted.query_of(condition) for condition in asked[start : start + PREDICTED_AT_ONCE]]
         if context is not None:
             queries = [Query(query.condition, context) for query in queries]
-        block = fitted.predict(queries)
+        block = fitted.predict(queries, dtype=np.float32)
         tally.update(str(support) for support in block.support)
         yield block
 

@@ -126,4 +126,4 @@ def _append_layers(layers: Any, block: Prediction) -> None:
             layers[name].attrs.update({"encoding-type": "array", "encoding-version": "0.2.0"})
         written = layers[name].shape[0]
         layers[name].resize(written + n_rows, axis=0)
-        layers[name][written:] = values.astype(np.float32)
+        layers[name][written:] = values.astype(np.float32, copy=False)
