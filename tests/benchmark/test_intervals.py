@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+from scipy import stats
 
 from perturbcast.benchmark.intervals import draw_resamples, mean_interval
 
@@ -51,6 +52,14 @@ def test_ignoring_shared_genes_would_miss_the_true_mean_too_often() -> None:
     apart = mean_interval(scores, np.ones_like(scores), resamples.apart)
     assert ((apart.low > 0) | (apart.high < 0)).mean() > 0.2
     assert ((by_gene.low > 0) | (by_gene.high < 0)).mean() < 0.09
+
+
+def test_intervals_are_never_narrower_than_student_s() -> None:
+    scores = np.random.default_rng(0).normal(size=(25, 200))
+    found = mean_interval(scores, np.ones_like(scores), draw_resamples([f"G{row}" for row in range(25)]))
+    student = stats.t.interval(0.95, 24, loc=scores.mean(axis=0), scale=stats.sem(scores))
+    assert (found.low <= student[0] + 1e-12).all()
+    assert (found.high >= student[1] - 1e-12).all()
 
 
 def test_a_condition_repeated_under_seeds_is_one_cluster() -> None:

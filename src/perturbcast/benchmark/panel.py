@@ -68,7 +68,6 @@ class Panel:
         present = np.isfinite(values)
         per_seed = self._gather(self.seeds, present)  # (seed, column)
         weight = np.divide(1.0, per_seed, out=np.zeros(per_seed.shape), where=per_seed > 0)
-        weight = weight / np.maximum((per_seed > 0).sum(axis=0), 1)
         weight = np.where(present, weight[self.seeds], 0.0)
         weighted = np.where(present, values, 0.0) * weight
         return tuple(self._gather(self.clusters, part, size=self.n_clusters) for part in (weighted, weight))  # type: ignore[return-value]
