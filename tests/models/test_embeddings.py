@@ -5,6 +5,7 @@ import pytest
 from model_worlds import featured, mean_l2, table_of
 from scipy import sparse
 
+from perturbcast.data.conditions import Query
 from perturbcast.data.prediction import Support
 from perturbcast.errors import NeedsKnowledge
 from perturbcast.genes.knowledge import EmbeddingTable, GeneGraph, GeneKnowledge
@@ -107,7 +108,7 @@ def test_embedding_that_is_not_there_is_refused_with_the_nearest_name(world):
 
 def test_all_tables_side_by_side_can_be_asked_for(world):
     fitted = get_model("embedding-ridge", table="all tables").fit(world[0])
-    assert fitted.chosen.matrix.shape[1] == 3 + 5 + 8  # telling, useless, co-expression
+    assert fitted.chosen.rows([Query("T0")]).shape[1] == 3 + 5 + 8  # telling, useless, co-expression
     assert mean_l2(fitted, world[1]) < 0.8 * mean_l2(get_model("mean").fit(world[0]), world[1])
 
 

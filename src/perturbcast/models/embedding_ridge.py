@@ -1,11 +1,12 @@
 """Ridge regression from an embedding of the targets to the response; table and ridge chosen by leave-one-out."""
 
-from collections.abc import Iterable
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Annotated, ClassVar
 
 import numpy as np
+from jaxtyping import Float
 
 from perturbcast._progress import Progress
 from perturbcast.data.conditions import Query, targets_of
@@ -22,13 +23,41 @@ STRENGTHS = (0.01, 0.03, 0.1, 0.3, 1.0, 3.0, 10.0)  # 1 / λ, with features scal
 CONCATENATED = "all tables"
 
 
+@dataclass(frozen=True)
+class SideBySide:
+    """One embedding table or several, their features side by side; zeros where a gene is missing from one."""
+
+    tables: tuple[TargetFeatures, ...]
+
+    @property
+    def name(self) -> str:
+        """The table's name, or that all were taken."""
+        return self.tables[0].name if len(self.tables) == 1 else CONCATENATED
+
+    def knows(self, query: Query) -> int:
+        """How many of the query's targets have features in some table."""
+        return sum(any(target in table.row for table in self.tables) for target in targets_of(query.condition))
+
+    def rows(self, queries: Sequence[Query]) -> Float[np.ndarray, "query feature"]:
+        """Summed features of each query."""
+        return np.hstack([table.rows(queries) for table in self.tables])
+
+    def state(self) -> dict[str, np.ndarray]:
+        """Arrays from which the tables are made again."""
+        arrays = {"n_tables": np.array([len(self.tables)])}
+        for number, table in enumerate(self.tables):
+            arrays |= table.state(f"target.{number}.")
+        return arrays
+
+
 class FittedEmbeddingRidge(FittedModel):
     """Fixed effects + summed features of the targets times weights."""
 
     @cached_property
-    def chosen(self) -> TargetFeatures:
-        """The features that leave-one-out chose."""
-        return TargetFeatures.restored(self._state, "target.")
+    def chosen(self) -> SideBySide:
+        """The table, or tables side by side, that leave-one-out chose."""
+        numbers = range(int(self._state["n_tables"][0]))
+        return SideBySide(tuple(TargetFeatures.restored(self._state, f"target.{number}.") for number in numbers))
 
     @cached_property
     def _effects(self) -> FixedEffects:
@@ -88,25 +117,15 @@ class EmbeddingRidge(Model):
                 errors[name, strength] = task.residual(np.array([strength])).mean()
         best, strength = min(errors, key=lambda choice: errors[choice])
         state = ridge_state(tables[best].rows(table.queries), table.response, effects, strength=strength)
-        state |= tables[best].state("target.")
+        state |= tables[best].state()
         return FittedEmbeddingRidge(self, table, state, split_fingerprint=training.split_fingerprint)
 
-    def _candidates(self, tables: dict[str, TargetFeatures]) -> dict[str, TargetFeatures]:
-        if self.table:
-            if self.table not in tables | {CONCATENATED: None}:
-                raise NeedsKnowledge(f"there is no embedding {self.table!r}. {did_you_mean(self.table, tables)}")
-            both = tables | {CONCATENATED: concatenated(tables.values())}
-            return {self.table: both[self.table]}
-        return tables | ({CONCATENATED: concatenated(tables.values())} if len(tables) > 1 else {})
-
-
-def concatenated(tables: Iterable[TargetFeatures]) -> TargetFeatures:
-    """All tables side by side, zeros where a gene is missing from one."""
-    tables = list(tables)
-    genes = sorted({gene for features in tables for gene in features.row})
-    queries = [Query(gene) for gene in genes]
-    matrix = np.hstack([features.rows(queries).astype(np.float32) for features in tables])
-    return TargetFeatures.of(CONCATENATED, genes, matrix)
+    def _candidates(self, tables: dict[str, TargetFeatures]) -> dict[str, SideBySide]:
+        candidates = {name: SideBySide((table,)) for name, table in tables.items()}
+        candidates[CONCATENATED] = SideBySide(tuple(tables.values()))
+        if self.table and self.table not in candidates:
+            raise NeedsKnowledge(f"there is no embedding {self.table!r}. {did_you_mean(self.table, candidates)}")
+        return {self.table: candidates[self.table]} if self.table else candidates
 
 
 def scaled(features: np.ndarray) -> np.ndarray:
