@@ -392,6 +392,41 @@ class Diverged(ModelError):
     remedy = "Check the scale of the data, or strengthen the regularisation."
 
 
+class TrainingDiverged(ModelError):
+    """Training came upon a value that is not finite, or the loss left all bounds."""
+
+    code = "E511"
+    remedy = "Lower the learning rate or clip gradients; the last good checkpoint is untouched."
+
+
+class OtherTraining(ModelError):
+    """A folder of checkpoints belongs to another training: other data, settings or seed."""
+
+    code = "E512"
+    remedy = "Choose another folder, or remove it."
+
+
+class BadCheckpoint(ModelError):
+    """A checkpoint cannot be read: damaged, or of another network."""
+
+    code = "E513"
+    remedy = "Remove it and train again."
+
+
+class NoDevice(ModelError):
+    """The devices, precision or logger asked for are not at hand."""
+
+    code = "E514"
+    remedy = "Ask for what this machine has, such as --devices 1."
+
+
+class NotCounts(ModelError):
+    """A model of counts was given values that are not whole molecules."""
+
+    code = "E515"
+    remedy = "Name the layer that holds the counts with --layer, or choose --likelihood normal."
+
+
 # -------------------------------------------------------------------------------------------------------- E6 metrics
 class MetricError(PerturbcastError):
     """A metric cannot be computed."""

@@ -1,0 +1,49 @@
+"""What a training is: how long, how large the steps, when to stop; and what it runs on, which changes no result."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+
+@dataclass(frozen=True)
+class TrainingPlan:
+    """How to train. Part of the identity of a result: the same plan, data and seed give the same numbers on CPU."""
+
+    max_epochs: int = 500  # passes over the training cells
+    max_steps: int | None = None  # the lower of the two bounds counts
+    batch_size: int = 512  # cells per step, all processes together; spec 6
+    lr: float = 3e-4  # Adam; spec 6
+    weight_decay: float = 1e-6  # spec 6
+    clip_norm: float | None = 100.0  # of all gradients together; spec 6
+    clip_value: float | None = None  # of each gradient, instead of the norm
+    validate_every: int = 1  # epochs
+    patience: int | None = 30  # validations without improvement; None never stops early
+    blow_up: float = 1e4  # times the size of the first loss: beyond it training is said to have diverged
+
+    def n_steps(self, n_cells: int) -> int:
+        """Steps until the first of the two bounds."""
+        by_epochs = self.max_epochs * self.steps_per_epoch(n_cells)
+        return by_epochs if self.max_steps is None else min(by_epochs, self.max_steps)
+
+    def steps_per_epoch(self, n_cells: int) -> int:
+        """Batches in a pass, the last of which may be smaller."""
+        return -(-n_cells // self.batch_size)
+
+
+@dataclass(frozen=True)
+class RunOptions:
+    """What training runs on and leaves behind.
+
+    With a `folder`, `last.safetensors` and `best.safetensors` are kept there and a training that was killed goes on
+    where it stopped. `strategy` auto trains in this process on one device and starts one process per device otherwise;
+    under torchrun or a cluster manager give `ddp` (or any other strategy of Lightning) and `n_nodes`.
+    """
+
+    devices: int = 1
+    n_nodes: int = 1
+    accelerator: str = "cpu"  # cpu, cuda, mps, or auto: what there is
+    strategy: str = "auto"
+    precision: Literal["fp32", "bf16"] = "fp32"  # bf16: mixed, weights and sums stay in fp32
+    folder: Path | None = None  # of checkpoints and logs; none are kept without
+    checkpoint_seconds: float = 60.0  # between checkpoints; 0 writes one after every step
+    loggers: tuple[str, ...] = ("csv",)  # of: csv, tensorboard, wandb, mlflow; into the folder
