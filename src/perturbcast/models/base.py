@@ -166,11 +166,8 @@ class FittedModel(ABC):
         sd = None if answers.sd is None else np.full_like(response, np.nan)
         support, reason = [Support.NOTHING] * len(asked), [refused[row] for row in range(len(asked))]
         for position, row in enumerate(open_rows):
-            response[row], support[row], reason[row] = (
-                answers.response[position],
-                answers.support[position],
-                answers.reason[position],
-            )
+            response[row] = answers.response[position]
+            support[row], reason[row] = answers.support[position], answers.reason[position]
             if sd is not None and answers.sd is not None:
                 sd[row] = answers.sd[position]
         for row, query in enumerate(asked):
