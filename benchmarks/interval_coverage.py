@@ -13,7 +13,7 @@ import argparse
 
 import numpy as np
 
-from perturbcast.benchmark.intervals import draw_resamples, mean_interval
+from perturbcast.benchmarking.intervals import draw_resamples, mean_interval
 
 N_BOOTSTRAP = 500
 PER_DESIGN = 50  # score tables that share their pairs and resamples

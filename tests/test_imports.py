@@ -19,7 +19,7 @@ FLOORS = {
     "nn": 2,
     "training": 2,
     "models": 3,
-    "benchmark": 4,
+    "benchmarking": 4,
     "report": 5,
     "cli": 6,
     "demo": 6,

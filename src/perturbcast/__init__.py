@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 __version__ = "0.1.0"
 
 _HOME = {
-    "Benchmark": "perturbcast.benchmark.run",
+    "Benchmark": "perturbcast.benchmarking.run",
     "GeneKnowledge": "perturbcast.genes.knowledge",
     "PerturbcastError": "perturbcast.errors",
     "Prediction": "perturbcast.data.prediction",
@@ -18,7 +18,7 @@ _HOME = {
     "Screen": "perturbcast.data.screen",
     "Split": "perturbcast.data.split",
     "TrainingData": "perturbcast.models.base",
-    "benchmark": "perturbcast.benchmark.run",
+    "benchmark": "perturbcast.benchmarking.run",
     "build_report": "perturbcast.report.build",
     "check_model": "perturbcast.models.check",
     "differential_expression": "perturbcast.data.de",
@@ -35,7 +35,7 @@ _HOME = {
 _OTHER_NAME = {"load_model": "load"}
 
 if TYPE_CHECKING:
-    from perturbcast.benchmark.run import Benchmark, benchmark
+    from perturbcast.benchmarking.run import Benchmark, benchmark
     from perturbcast.data.conditions import Query
     from perturbcast.data.de import differential_expression
     from perturbcast.data.inspect import inspect

@@ -228,7 +228,7 @@ def benchmark(
 ) -> None:
     """Score models on held-out conditions beside simple baselines, with intervals, floors and ceilings, in a report."""
     use_threads(threads)
-    from perturbcast.benchmark.run import benchmark as run_benchmark
+    from perturbcast.benchmarking.run import benchmark as run_benchmark
     from perturbcast.report.build import build_report
 
     done = run_benchmark(

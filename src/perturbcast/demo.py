@@ -15,7 +15,7 @@ def run_demo(
 
     Repeating it resumes what was unfinished. Raises OtherRun if `out` holds another benchmark.
     """
-    from perturbcast.benchmark.run import benchmark
+    from perturbcast.benchmarking.run import benchmark
     from perturbcast.data.simulate import simulate
     from perturbcast.report.build import build_report
 

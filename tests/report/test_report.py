@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from perturbcast.benchmark.compare import summarise
+from perturbcast.benchmarking.compare import summarise
 from perturbcast.errors import NotABenchmark, NothingToScore
 from perturbcast.report.build import build_report
 from perturbcast.report.figures import Match, predicted_against_observed, spread, to_svg

@@ -312,7 +312,7 @@ def chosen_queries(tables: Tables, section: Section, headline: Headline) -> list
 
 def match_of(tables: Tables, section: Section, label: str, row: pd.Series) -> Match | None:
     """Predicted and observed profile of one query, from the prediction files of the folder."""
-    from perturbcast.benchmark.store import read_match
+    from perturbcast.benchmarking.store import read_match
 
     found = read_match(
         tables.folder,

@@ -8,7 +8,7 @@ from typing import Any
 import pandas as pd
 
 from perturbcast._progress import Progress
-from perturbcast.benchmark.run import benchmark
+from perturbcast.benchmarking.run import benchmark
 from perturbcast.data.responses import ResponseTable
 
 MODELS = ("matching-mean", "additive")

@@ -6,8 +6,8 @@ import pytest
 from scipy import stats
 from score_tables import refusals, score_table, singles
 
-from perturbcast.benchmark.compare import COLUMNS, rank_models, summarise
-from perturbcast.benchmark.signed_rank import signed_rank_p
+from perturbcast.benchmarking.compare import COLUMNS, rank_models, summarise
+from perturbcast.benchmarking.signed_rank import signed_rank_p
 
 N = 40
 

@@ -11,13 +11,13 @@ from typing import Any
 import pandas as pd
 
 from perturbcast._progress import Progress
-from perturbcast.benchmark.compare import summarise
-from perturbcast.benchmark.dataset import Data, Dataset, load_datasets
-from perturbcast.benchmark.execute import execute
-from perturbcast.benchmark.plan import Plan, make_plan, named_models
-from perturbcast.benchmark.record import run_record
-from perturbcast.benchmark.store import TRACEBACK, Store, opened_folder, write_table, write_text
-from perturbcast.benchmark.work import Worker
+from perturbcast.benchmarking.compare import summarise
+from perturbcast.benchmarking.dataset import Data, Dataset, load_datasets
+from perturbcast.benchmarking.execute import execute
+from perturbcast.benchmarking.plan import Plan, make_plan, named_models
+from perturbcast.benchmarking.record import run_record
+from perturbcast.benchmarking.store import TRACEBACK, Store, opened_folder, write_table, write_text
+from perturbcast.benchmarking.work import Worker
 from perturbcast.data.audit import AuditReport
 from perturbcast.data.likeness import gather_evidence
 from perturbcast.data.split import Split
@@ -122,7 +122,7 @@ def _check(*, jobs: int, threads: int, n_seeds: int, n_rules: int, profile: str)
 
 def _threads(threads: int) -> Any:
     """Limits the numeric libraries of this process, which are loaded by now."""
-    from threadpoolctl import threadpool_limits  # type: ignore[import-untyped]
+    from threadpoolctl import threadpool_limits
 
     return threadpool_limits(threads)
 

@@ -7,8 +7,8 @@ from functools import cached_property
 from typing import Any, Literal
 
 import perturbcast
-from perturbcast.benchmark.dataset import Dataset
-from perturbcast.benchmark.fingerprint import fingerprint
+from perturbcast.benchmarking.dataset import Dataset
+from perturbcast.benchmarking.fingerprint import fingerprint
 from perturbcast.data.conditions import is_double
 from perturbcast.data.split import Split
 from perturbcast.errors import UnknownOption, did_you_mean

@@ -9,9 +9,9 @@ from collections.abc import Collection, Mapping
 import numpy as np
 import pandas as pd
 
-from perturbcast.benchmark import paired
-from perturbcast.benchmark.paired import NO_CHANGE, SIMPLE_BASELINES, comparisons, is_simple
-from perturbcast.benchmark.panel import REFUSED, Panel, panel_of
+from perturbcast.benchmarking import paired
+from perturbcast.benchmarking.paired import NO_CHANGE, SIMPLE_BASELINES, comparisons, is_simple
+from perturbcast.benchmarking.panel import REFUSED, Panel, panel_of
 from perturbcast.metrics.base import all_metrics
 
 CEILING = "ceiling:"  # start of the names of pseudo-models that repeat the measurement

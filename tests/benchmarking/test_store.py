@@ -7,9 +7,9 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from perturbcast.benchmark.dataset import load_datasets
-from perturbcast.benchmark.plan import Plan, make_plan, named_models
-from perturbcast.benchmark.store import opened_folder, prediction_path, write_table
+from perturbcast.benchmarking.dataset import load_datasets
+from perturbcast.benchmarking.plan import Plan, make_plan, named_models
+from perturbcast.benchmarking.store import opened_folder, prediction_path, write_table
 from perturbcast.data.responses import ResponseTable
 from perturbcast.data.splits import make_splits
 from perturbcast.errors import NotAFile, NotWritable, OtherRun

@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 from scipy import sparse
 
-from perturbcast.benchmark.dataset import load_datasets
-from perturbcast.benchmark.fingerprint import data_fingerprint, fingerprint
-from perturbcast.benchmark.plan import make_plan, named_models, with_references
+from perturbcast.benchmarking.dataset import load_datasets
+from perturbcast.benchmarking.fingerprint import data_fingerprint, fingerprint
+from perturbcast.benchmarking.plan import make_plan, named_models, with_references
 from perturbcast.data.responses import ResponseTable
 from perturbcast.data.screen import Screen
 from perturbcast.data.splits import make_splits

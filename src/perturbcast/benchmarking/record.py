@@ -10,8 +10,8 @@ from importlib.metadata import PackageNotFoundError, version
 from typing import Any
 
 import perturbcast
-from perturbcast.benchmark.dataset import Dataset
-from perturbcast.benchmark.plan import NamedModel, Plan
+from perturbcast.benchmarking.dataset import Dataset
+from perturbcast.benchmarking.plan import NamedModel, Plan
 from perturbcast.data.audit import AuditReport
 from perturbcast.data.split import Split
 

@@ -62,7 +62,7 @@ def test_several_processes_give_the_tables_of_one(whole: dict, responses: Respon
 
 SCRIPT = """
 import sys
-from perturbcast.benchmark.run import benchmark
+from perturbcast.benchmarking.run import benchmark
 from perturbcast.data.simulate import simulate
 if __name__ == "__main__":
     screen = simulate(n_cells=300, n_genes=60, n_targets=12, n_doubles=8, seed=0).screen

@@ -7,10 +7,10 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from perturbcast.benchmark.dataset import Dataset, load_datasets
-from perturbcast.benchmark.query_table import query_table
-from perturbcast.benchmark.run import _aliases
-from perturbcast.benchmark.sides import sides_of
+from perturbcast.benchmarking.dataset import Dataset, load_datasets
+from perturbcast.benchmarking.query_table import query_table
+from perturbcast.benchmarking.run import _aliases
+from perturbcast.benchmarking.sides import sides_of
 from perturbcast.data.screen import Screen
 from perturbcast.data.splits import make_splits
 from perturbcast.genes.knowledge import GeneKnowledge, GeneTable

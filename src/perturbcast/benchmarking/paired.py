@@ -5,8 +5,8 @@ from collections.abc import Collection
 import numpy as np
 import pandas as pd
 
-from perturbcast.benchmark.panel import Panel
-from perturbcast.benchmark.signed_rank import adjust, signed_rank_p
+from perturbcast.benchmarking.panel import Panel
+from perturbcast.benchmarking.signed_rank import adjust, signed_rank_p
 
 SIMPLE_BASELINES = ("no-change", "mean", "matching-mean", "additive")  # in every profile; spec D.1
 NO_CHANGE = "no-change"

@@ -3,7 +3,7 @@
 import numpy as np
 import pandas as pd
 
-from perturbcast.benchmark.sides import Sides
+from perturbcast.benchmarking.sides import Sides
 from perturbcast.data.responses import ResponseTable
 from perturbcast.data.split import Split
 from perturbcast.metrics.ceilings import split_half_reliability

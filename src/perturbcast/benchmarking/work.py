@@ -7,13 +7,13 @@ from dataclasses import dataclass, field, replace
 import numpy as np
 import pandas as pd
 
-from perturbcast.benchmark.dataset import Dataset
-from perturbcast.benchmark.panel import REFUSED
-from perturbcast.benchmark.plan import Task
-from perturbcast.benchmark.query_table import COLUMNS as QUERY_COLUMNS
-from perturbcast.benchmark.query_table import query_table
-from perturbcast.benchmark.sides import Sides, sides_of
-from perturbcast.benchmark.store import TRUTH, Store
+from perturbcast.benchmarking.dataset import Dataset
+from perturbcast.benchmarking.panel import REFUSED
+from perturbcast.benchmarking.plan import Task
+from perturbcast.benchmarking.query_table import COLUMNS as QUERY_COLUMNS
+from perturbcast.benchmarking.query_table import query_table
+from perturbcast.benchmarking.sides import Sides, sides_of
+from perturbcast.benchmarking.store import TRUTH, Store
 from perturbcast.data.prediction import Prediction, Support
 from perturbcast.data.responses import ResponseTable
 from perturbcast.errors import DefectError, PerturbcastError

@@ -12,9 +12,9 @@ from multiprocessing.connection import wait
 from multiprocessing.queues import SimpleQueue
 
 from perturbcast._progress import Progress
-from perturbcast.benchmark.plan import Task
-from perturbcast.benchmark.sides import whole_de
-from perturbcast.benchmark.work import Worker
+from perturbcast.benchmarking.plan import Task
+from perturbcast.benchmarking.sides import whole_de
+from perturbcast.benchmarking.work import Worker
 from perturbcast.errors import ProcessLost
 
 THREAD_VARIABLES = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "NUMBA_NUM_THREADS")

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from perturbcast._progress import Progress
-from perturbcast.benchmark.fingerprint import data_fingerprint, fingerprint
+from perturbcast.benchmarking.fingerprint import data_fingerprint, fingerprint
 from perturbcast.data.conditions import targets_of
 from perturbcast.data.responses import ResponseTable
 from perturbcast.data.screen import Decision, Screen

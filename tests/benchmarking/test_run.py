@@ -12,11 +12,11 @@ import pytest
 from anndata import read_h5ad
 from runs import MODELS, contents, run_small
 
-from perturbcast.benchmark.compare import COLUMNS as SUMMARY_COLUMNS
-from perturbcast.benchmark.query_table import COLUMNS as QUERY_COLUMNS
-from perturbcast.benchmark.run import Benchmark, benchmark
-from perturbcast.benchmark.store import read_match
-from perturbcast.benchmark.work import COLUMNS
+from perturbcast.benchmarking.compare import COLUMNS as SUMMARY_COLUMNS
+from perturbcast.benchmarking.query_table import COLUMNS as QUERY_COLUMNS
+from perturbcast.benchmarking.run import Benchmark, benchmark
+from perturbcast.benchmarking.store import read_match
+from perturbcast.benchmarking.work import COLUMNS
 from perturbcast.data.conditions import Query
 from perturbcast.data.prediction import Support
 from perturbcast.data.responses import ResponseTable
@@ -191,7 +191,7 @@ def test_a_leaking_split_is_scored_on_demand_and_said_so(responses: ResponseTabl
 def test_no_prediction_at_all_is_an_error_that_leaves_the_reasons(
     responses: ResponseTable, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("perturbcast.benchmark.plan.REFERENCES", ())
+    monkeypatch.setattr("perturbcast.benchmarking.plan.REFERENCES", ())
     with pytest.raises(NothingToScore, match="reason"):
         run_small(responses, tmp_path, models=[Odd(way="refuses all")], splits="singles")
     assert pd.read_parquet(tmp_path / "scores.parquet").reason.str.startswith("E503").all()

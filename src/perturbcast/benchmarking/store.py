@@ -13,7 +13,7 @@ import fcntl
 import json
 import os
 import shutil
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -25,12 +25,13 @@ import pandas as pd
 from perturbcast.errors import NotAFile, NotWritable, OtherRun
 
 if TYPE_CHECKING:
-    from perturbcast.benchmark.plan import Plan, Task
+    from perturbcast.benchmarking.plan import Plan, Task
     from perturbcast.data.prediction import Prediction
 
 RESULTS = ("scores.parquet", "queries.parquet", "summary.parquet", "run.json")
 TEMPORARY = ".unfinished"  # ending of files that are being written
 TRACEBACK = ".traceback.txt"
+LOCK = ".lock"
 TRUTH = "truth"  # among the predictions, what was measured
 
 
@@ -129,9 +130,10 @@ def opened_folder(folder: Path) -> Iterator[Store]:
     """The store of a folder, made if absent and locked against a second run. NotWritable, NotAFile, OtherRun."""
     if folder.exists() and not folder.is_dir():
         raise NotAFile(f"{str(folder)!r} is a file.", "Choose another --out.")
+    made = [place for place in (folder, *folder.parents) if not place.exists()]
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        lock = (folder / ".lock").open("w")
+        lock = (folder / LOCK).open("w")
     except OSError as error:
         raise NotWritable(f"{str(folder)!r} cannot be written: {error.strerror}.") from error
     with lock:
@@ -139,7 +141,18 @@ def opened_folder(folder: Path) -> Iterator[Store]:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError as error:
             raise OtherRun(f"another run is writing to {str(folder)!r}.", "Wait for it, or stop it.") from error
-        yield Store(folder)
+        try:
+            yield Store(folder)
+        finally:
+            _remove_unused(made)
+
+
+def _remove_unused(made: Sequence[Path]) -> None:
+    """Removes the folders that were made, innermost first, if bad input left nothing in them but the lock."""
+    if made and [path.name for path in made[0].iterdir()] == [LOCK]:
+        (made[0] / LOCK).unlink()
+        for place in made:
+            place.rmdir()
 
 
 def prediction_path(folder: Path, *, dataset: str, split: str, seed: int, fold: int, model: str) -> Path:

@@ -8,7 +8,7 @@ from jaxtyping import Float, Int
 from numpy import ndarray
 from scipy import sparse
 
-from perturbcast.benchmark.intervals import Interval, Resamples, draw_resamples, mean_interval
+from perturbcast.benchmarking.intervals import Interval, Resamples, draw_resamples, mean_interval
 
 EVERY = "*"  # the condition of a score that stands for all queries together
 REFUSED = "prediction"  # the metric of a row that stands for a refused query

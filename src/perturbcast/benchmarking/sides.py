@@ -6,8 +6,8 @@ from pathlib import Path
 
 import numpy as np
 
-from perturbcast.benchmark.dataset import Dataset
-from perturbcast.benchmark.store import write_arrays
+from perturbcast.benchmarking.dataset import Dataset
+from perturbcast.benchmarking.store import write_arrays
 from perturbcast.data.conditions import CONTROL, Query
 from perturbcast.data.de import DifferentialExpression, differential_expression
 from perturbcast.data.responses import ResponseTable

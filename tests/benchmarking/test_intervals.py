@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from perturbcast.benchmark.intervals import draw_resamples, mean_interval
+from perturbcast.benchmarking.intervals import draw_resamples, mean_interval
 
 
 def _covered(
