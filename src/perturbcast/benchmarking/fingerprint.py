@@ -45,7 +45,7 @@ def _pieces(value: Any) -> list[bytes]:
     if isinstance(value, np.ndarray):
         return _array_pieces(value)
     if sparse.issparse(value):
-        rows: Any = value.tocsr()  # type: ignore[attr-defined]
+        rows: Any = value.tocsr()
         return [
             b"csr",
             *_pieces([list(rows.shape), rows.indptr.astype(np.int64), rows.indices.astype(np.int64), rows.data]),

@@ -71,8 +71,8 @@ def _free_of(conditions: Names, targets: Collection[str]) -> list[str]:
 def singles_by_fold(design: Design, *, seed: int, folds: int) -> list[Split]:
     """k-fold over single conditions: each is tested once; another seed deals them anew.
 
-    Training: the other singles, and the doubles without a target of the fold. Doubles that contain a held-out target
-    are on no side, because they would show its effect.
+    Training: the other singles. Doubles are on no side: those with a held-out target would show its effect, and the
+    others would make the mean response that of stronger perturbations, a floor lower than the singles' own.
     """
     dealt = np.random.default_rng(seed).permutation(design.singles)
     parts = [sorted(str(name) for name in part) for part in np.array_split(dealt, folds)]
@@ -88,8 +88,7 @@ def singles_held_out(design: Design, *, seed: int, fraction: float) -> Split:
 
 def _without(design: Design, rule: str, seed: int, *, test: Names, fold: int | None = None) -> Split:
     held = {target for condition in test for target in targets_of(condition)}
-    train = _free_of(design.singles + design.doubles, held)
-    return design.split(rule, seed, train=train, test=test, fold=fold)
+    return design.split(rule, seed, train=_free_of(design.singles, held), test=test, fold=fold)
 
 
 # ------------------------------------------------------------------------------------------------------------- doubles

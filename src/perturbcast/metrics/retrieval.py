@@ -194,7 +194,7 @@ register(
         reads=frozenset({"response", "training"}),
         gene_sets=("all", "top1000"),
         core=True,
-        note="Differs from F-10 by its reference: shrinking to or inflating from the mean changes nothing, so a cautious "
+        note="Differs from F-10 by its reference: shrinking to or inflating from the mean changes nothing, a cautious "
         "prediction is not punished for the shift that all perturbations share.",
     )
 )(_retrieval(midrank_accuracy, kind="cosine", without_targets=True, profiles=_centred_responses))

@@ -34,6 +34,12 @@ class Batch:
         """What each cell bears of the global terms of each of `present`, equation (5)."""
         return per_cell_share(self.dosage, self.n_trained)
 
+    def whole_dosage(self, n_columns: int) -> Float[Tensor, "cell column"]:
+        """Dosage in all columns, also those that no cell of the batch received."""
+        whole = torch.zeros(len(self.values), n_columns, device=self.values.device)
+        whole[:, self.present] = self.dosage
+        return whole
+
     def noise(self, seed: int) -> Noise:
         """Random numbers for a step with this batch."""
         return Noise(seed, n_everywhere=self.n_everywhere, cells=self.cells, device=self.values.device)

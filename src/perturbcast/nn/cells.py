@@ -26,7 +26,7 @@ class CellBatches:
 
     screen: Screen
     order: Int[np.ndarray, " gene"]
-    targets: tuple[str, ...]  # dosage columns
+    columns: tuple[str, ...]  # of the dosage: targets, or conditions
     dosage: Float[np.ndarray, "condition row"]
     library: Float[np.ndarray, " cell"]
     n_trained: Float[np.ndarray, " row"]
@@ -37,20 +37,20 @@ class CellBatches:
         cls,
         screen: Screen,
         *,
-        targets: Sequence[str],
+        columns: Sequence[str],
         train_cells: Int[np.ndarray, " cell"],
         extra: Mapping[str, np.ndarray] | None = None,
     ) -> "CellBatches":
-        """Batches of a screen; dosage 1 for each target of a cell's condition. Genes are put in order of name.
+        """Batches of a screen; dosage by `dosage_rows`. Genes are put in order of name.
 
         Order of name makes what is learned independent of the order of genes in the file.
         """
-        dosage = dosage_rows(screen.conditions, targets)
+        dosage = dosage_rows(screen.conditions, columns)
         received = dosage[screen.condition_code[train_cells]] != 0
         return cls(
             screen=screen,
             order=np.argsort(screen.genes.astype(str), kind="stable"),
-            targets=tuple(targets),
+            columns=tuple(columns),
             dosage=dosage,
             library=library_sizes(screen),
             n_trained=received.sum(axis=0).astype(np.float32),
@@ -102,12 +102,13 @@ class CellBatches:
         return mean[self.order], np.sqrt(variance)[self.order]
 
 
-def dosage_rows(conditions: Sequence[str], targets: Sequence[str]) -> Float[np.ndarray, "condition row"]:
-    """1 where a target is part of a condition; combinations are sums, control is a row of zeros."""
-    column = {target: place for place, target in enumerate(targets)}
-    rows = np.zeros((len(conditions), len(targets)), dtype=np.float32)
+def dosage_rows(conditions: Sequence[str], columns: Sequence[str]) -> Float[np.ndarray, "condition row"]:
+    """1 in a condition's own column where it has one, else in those of its targets; control is a row of zeros."""
+    column = {name: place for place, name in enumerate(columns)}
+    rows = np.zeros((len(conditions), len(columns)), dtype=np.float32)
     for place, condition in enumerate(conditions):
-        known = [column[target] for target in targets_of(condition) if target in column]
+        own = (condition,) if condition in column else targets_of(condition)
+        known = [column[target] for target in own if target in column]
         rows[place, known] = 1.0
     return rows
 

@@ -1,16 +1,17 @@
 """SAMS-VAE: z + Σ_p dose · (E ⊙ M)_p, decoded (spec 3), and CPA-VAE, which is the same without masks (spec 3.4)."""
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Literal
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from perturbcast.nn.batch import Batch
 from perturbcast.nn.divergences import importance_weighted_bound, standard_normal_log_ratio
-from perturbcast.nn.guides import CorrelatedGuide, MaskAndEmbedding, MeanFieldGuide
+from perturbcast.nn.guides import CorrelatedGuide, MaskAndEmbedding, MaskedEmbedding, MeanFieldGuide
 from perturbcast.nn.latent import BasalEncoder, Decoder, Likelihood, basal_kl, draw_basal
 from perturbcast.nn.noise import Noise
 from perturbcast.nn.plates import charged
@@ -46,7 +47,14 @@ class UnmaskedGuide(MeanFieldGuide):
     def __init__(self, n_rows: int, n_latent: int) -> None:
         super().__init__(n_rows, n_latent)
         del self.logits
-        self.register_buffer("logits", torch.full((n_rows, n_latent), 30.0))
+        self.register_buffer("logits", torch.full((n_rows, n_latent), math.inf), persistent=False)
+
+    def draw(self, rows: Int[Tensor, " row"], noise: Noise, *, n_particles: int) -> MaskedEmbedding:
+        """Embeddings by the guide; nothing is drawn for the masks."""
+        shape = (n_particles, len(rows), self.location.shape[1])
+        mask = torch.ones(shape, device=rows.device)
+        posterior = self.posterior(mask, rows)
+        return MaskedEmbedding(mask, posterior.draw(noise.normal(*shape)), self.logits[rows], posterior)
 
 
 class SamsNet(nn.Module):
@@ -103,10 +111,10 @@ class SamsNet(nn.Module):
         posterior, basal, log_prob = self._cells(batch, batch.dosage @ drawn.offset, noise)
         return importance_weighted_bound(log_prob - standard_normal_log_ratio(basal, posterior).sum(-1))
 
-    @property
-    def n_columns(self) -> int:
-        """Dosage columns."""
-        return self.shape.n_targets
+    def control_posterior(self, batch: Batch) -> Gaussian:
+        """q(z) of control cells, which have no offset."""
+        given = (batch.values.new_zeros(len(batch.values), self.shape.n_latent),) if self.shape.correlated_basal else ()
+        return self.encoder(batch.values, *given)
 
     def decoder_input(
         self,

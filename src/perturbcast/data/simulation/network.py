@@ -238,8 +238,8 @@ def _symbols(role: np.ndarray, rng: np.random.Generator) -> np.ndarray:
             number, place = divmod(number, len(letters))
             name += letters[place]
         names[node] = f"{name}{digit + 1}"
-    for count, node in enumerate(np.flatnonzero(role == NONCODING)):
+    for count, node in enumerate(np.flatnonzero(role == NONCODING).tolist()):
         names[node] = f"LINC9{count:04d}"
-    for count, node in enumerate(np.flatnonzero(role == MITOCHONDRIAL)):
+    for count, node in enumerate(np.flatnonzero(role == MITOCHONDRIAL).tolist()):
         names[node] = f"MT-SIM{count + 1}"
     return names

@@ -112,12 +112,12 @@ class World:
     def observed(self) -> pd.DataFrame:
         """What is known of each cell: condition, guide, batch, and cell_line where there are several; by barcode."""
         columns = {
-            "condition": pd.Categorical.from_codes(self.plan.condition, categories=list(self.design.conditions)),
+            "condition": pd.Categorical.from_codes(self.plan.condition, categories=pd.Index(self.design.conditions)),
             "guide": pd.Categorical(guide_names(self.design, self.network, self.plan)),
             "batch": pd.Categorical(np.array([f"batch{number + 1}" for number in self.plan.batch], dtype=object)),
         }
         if self.settings.n_contexts > 1:
-            columns["cell_line"] = pd.Categorical.from_codes(self.plan.context, categories=list(self.design.contexts))
+            columns["cell_line"] = pd.Categorical.from_codes(self.plan.context, categories=pd.Index(self.design.contexts))
         return pd.DataFrame(columns, index=pd.Index(self.barcodes, name="barcode"))
 
     @cached_property
