@@ -13,6 +13,7 @@ import perturbcast
 from perturbcast.benchmarking.dataset import Dataset
 from perturbcast.benchmarking.plan import NamedModel, Plan
 from perturbcast.data.audit import AuditReport
+from perturbcast.data.inspect import inspection_of
 from perturbcast.data.split import Split
 
 FORMAT = 1
@@ -85,6 +86,7 @@ def _dataset(dataset: Dataset) -> dict[str, Any]:
         "unit": table.unit,
         "facts": {name: fact for name, fact in facts.items() if fact not in (None, "")},
         "decisions": [dataclasses.asdict(decision) for decision in dataset.decisions],
+        "problems": [f"{problem.what} {problem.what_to_do}" for problem in inspection_of(dataset.data).problems],
         "knowledge": {"fingerprint": dataset.knowledge_fingerprint, "notes": list(dataset.knowledge.notes)},
     }
 

@@ -69,6 +69,8 @@ class DatasetFacts:
     name: str
     facts: tuple[tuple[str, str], ...]
     decisions: tuple[dict[str, str], ...]
+    problems: tuple[str, ...]
+    knowledge: tuple[str, ...]
 
 
 def build_report(folder: str | Path) -> Path:
@@ -127,7 +129,8 @@ def dataset_facts(tables: Tables) -> list[DatasetFacts]:
     found = []
     for dataset in tables.run["datasets"]:
         facts = tuple((str(name), str(value)) for name, value in dataset.get("facts", {}).items())
-        found.append(DatasetFacts(dataset["name"], facts, tuple(dataset.get("decisions", ()))))
+        decisions, problems = tuple(dataset["decisions"]), tuple(dataset["problems"])
+        found.append(DatasetFacts(dataset["name"], facts, decisions, problems, tuple(dataset["knowledge"]["notes"])))
     return found
 
 
