@@ -117,7 +117,9 @@ class World:
             "batch": pd.Categorical(np.array([f"batch{number + 1}" for number in self.plan.batch], dtype=object)),
         }
         if self.settings.n_contexts > 1:
-            columns["cell_line"] = pd.Categorical.from_codes(self.plan.context, categories=pd.Index(self.design.contexts))
+            columns["cell_line"] = pd.Categorical.from_codes(
+                self.plan.context, categories=pd.Index(self.design.contexts)
+            )
         return pd.DataFrame(columns, index=pd.Index(self.barcodes, name="barcode"))
 
     @cached_property
