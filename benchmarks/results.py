@@ -20,7 +20,7 @@ ROOT = Path(__file__).resolve().parents[1]
 SHARED = ROOT.parent / "shared" / "data"
 KNOWLEDGE = ("genes", "networks")
 PROFILES = ("additive:residual-mean", "kappa-additive:global", "kappa-additive:per-gene", "linear:paper")
-MODELS = ("all", *PROFILES, "mean:cells", "mean:with-control")
+MODELS = ("baselines", *PROFILES, "mean:cells", "mean:with-control")
 
 
 @dataclass(frozen=True)

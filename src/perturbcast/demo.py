@@ -11,7 +11,7 @@ SPLITS = ("singles", "doubles")
 def run_demo(
     out: Path, *, seed: int = 0, jobs: int = 1, progress: Progress | None = None, say: Callable[[str], object] = print
 ) -> Path:
-    """The path of `report.html`, after simulating the default world into `out/world` and benchmarking all models.
+    """The path of `report.html`, after simulating the default world into `out/world` and benchmarking the baselines.
 
     Repeating it resumes what was unfinished. Raises OtherRun if `out` holds another benchmark.
     """
@@ -24,10 +24,10 @@ def run_demo(
         say("Simulating a CRISPRi screen: a network, its knock-downs, singles and doubles.")
         out.mkdir(parents=True, exist_ok=True)
         simulate(seed=seed).write(world_folder)
-    say("Benchmarking every model on held-out single and double perturbations.")
+    say("Benchmarking every baseline on held-out single and double perturbations.")
     done = benchmark(
         [world_folder / "screen.h5ad"],
-        models=["all"],
+        models=["baselines"],
         splits=list(SPLITS),
         seeds=1,
         out=out,
