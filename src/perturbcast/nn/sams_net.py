@@ -29,10 +29,10 @@ class SamsShape:
     encoder_layers: int
     decoder_width: int
     decoder_layers: int
-    embedding_width: int
-    embedding_layers: int
     guide: Literal["correlated", "mean-field", "unmasked"]  # unmasked: CPA-VAE
     likelihood: Likelihood
+    embedding_width: int = 400  # of the correlated guide
+    embedding_layers: int = 4
     correlated_basal: bool = True  # the encoder also reads the offset, equation (11)
     mask_prior: float = 0.01  # π
     embedding_scale: float = 1.0  # s_e

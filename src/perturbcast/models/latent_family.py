@@ -1,0 +1,303 @@
+"""What the models that decode a latent cell share: their fields, training on cells, and prediction (spec 2, 6, 7)."""
+
+from abc import abstractmethod
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from functools import cached_property
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
+
+import numpy as np
+from jaxtyping import Float, Int
+
+from perturbcast._progress import Progress
+from perturbcast.data.conditions import CONTROL, Query, targets_of
+from perturbcast.data.prediction import Support
+from perturbcast.data.scale import Scale
+from perturbcast.data.screen import Screen
+from perturbcast.errors import CannotPredict, NeedsCells, NotCounts, NotEnoughTraining, did_you_mean
+from perturbcast.models.base import FittedModel, Model, TrainingData, decode_text, encode_text
+from perturbcast.models.fields import Range
+
+if TYPE_CHECKING:
+    from perturbcast.nn.average import Averages
+    from perturbcast.training.plan import RunOptions, TrainingPlan
+
+PUBLISHED = {"kl": "mc", "average": "independent", "basal": "prior", "n_averaged": 2500, "validation": 0.2}
+NET = "net."  # prefix of the network's arrays in the state
+MOST_BASAL = 512  # control cells whose posteriors are kept, to start predictions from
+UNSEEN = (
+    "the network has one input per perturbation of training, and none for {targets}: its row of the mask and of the "
+    "embedding was never trained (spec 5.9)."
+)
+
+
+class FittedLatent(FittedModel):
+    """A trained network; answers are averages of what it decodes, condition minus control."""
+
+    @cached_property
+    def columns(self) -> dict[str, int]:
+        """Dosage column of each target, or of each condition."""
+        return {name: place for place, name in enumerate(decode_text(self._state["columns"]))}
+
+    @property
+    def likelihood(self) -> str:
+        """`counts` or `normal`, as was decided when fitting."""
+        return decode_text(self._state["likelihood"])[0]
+
+    @cached_property
+    def network(self) -> Any:
+        """The network with its learned weights."""
+        import torch
+
+        from perturbcast.nn.standardise import Standardise
+
+        n_genes = len(self.genes)
+        standardise = Standardise(np.zeros(n_genes), np.ones(n_genes), logarithm=self.likelihood == "counts")
+        with torch.random.fork_rng(devices=[]):  # weights are drawn before they are replaced
+            network = self._latent.network(len(self.columns), standardise, self.likelihood)
+        arrays = {name.removeprefix(NET): value for name, value in self._state.items() if name.startswith(NET)}
+        network.load_state_dict({name: torch.from_numpy(np.array(value)) for name, value in arrays.items()})
+        return network.eval()
+
+    @property
+    def _latent(self) -> "LatentModel":
+        assert isinstance(self.model, LatentModel)
+        return self.model
+
+    @cached_property
+    def _averages(self) -> "Averages":
+        import torch
+
+        from perturbcast.nn.average import Averages
+        from perturbcast.nn.trunk import Gaussian
+
+        model, basal = self._latent, None
+        if model.basal == "cells":
+            mean, variance = (torch.from_numpy(np.array(self._state[f"basal.{part}"])) for part in ("mean", "variance"))
+            basal = Gaussian(mean, variance)
+        return Averages(
+            network=self.network,
+            n_latent=model.n_latent,
+            depths=self._state["depths"],
+            n_particles=model.n_averaged,
+            basal=basal,
+        )
+
+    @cached_property
+    def _order(self) -> Int[np.ndarray, " gene"]:
+        """Gene of the table for each gene of the network, which has them in order of name."""
+        return np.argsort(self.genes.astype(str), kind="stable")
+
+    def _in_table_order(self, values: np.ndarray) -> np.ndarray:
+        placed = np.empty_like(values)
+        placed[..., self._order] = values
+        return placed
+
+    @cached_property
+    def _control_mean(self) -> np.ndarray:
+        return self._mean_of(CONTROL)
+
+    def _mean_of(self, condition: str) -> np.ndarray:
+        """(gene,) average expression of a condition, genes in the order of the network."""
+        dosage = self.dosage(condition)
+        if self._latent.average == "common":
+            return self._averages.mean(dosage)
+        key = int.from_bytes(condition.encode()[-8:], "big")  # independent draws for every condition
+        return self._averages.published(dosage, key=key)
+
+    def dosage(self, condition: str) -> Float[np.ndarray, " column"]:
+        """1 in the condition's own column if it has one, else in those of its targets; CannotPredict if none."""
+        row = np.zeros(len(self.columns), dtype=np.float32)
+        own = (condition,) if condition in self.columns else targets_of(condition)
+        missing = [name for name in own if name not in self.columns]
+        if missing:
+            named = ", ".join(map(repr, missing))
+            raise CannotPredict(f"{UNSEEN.format(targets=named)} {did_you_mean(missing[0], self.columns)}")
+        row[[self.columns[name] for name in own]] = 1.0
+        return row
+
+    def _respond(self, query: Query) -> tuple[np.ndarray, np.ndarray | None, Support]:
+        response = self._mean_of(query.condition) - self._control_mean
+        return self._in_table_order(response), None, self._support(query)
+
+    def _support(self, query: Query) -> Support:
+        if query in self.seen:
+            return Support.SEEN
+        if any(query.condition == seen.condition for seen in self.seen):
+            return Support.CONTEXT
+        singly = {seen.condition for seen in self.seen}
+        return Support.SINGLES if set(targets_of(query.condition)) <= singly else Support.PARTIAL
+
+    def sample_cells(self, query: Query | str, *, n_cells: int, seed: int = 0) -> Float[np.ndarray, "cell gene"]:
+        """Posterior-predictive cells of a query (spec 7.2): counts where counts were trained on, else expression.
+
+        As deep as the training cells. CannotPredict for targets without a column.
+        """
+        dosage = self.dosage(self._as_query(query).condition)
+        return self._in_table_order(self._averages.cells(dosage, n_cells=n_cells, seed=seed))
+
+    def mask(self) -> dict[str, np.ndarray]:
+        """Target (or condition) -> (latent,) probability that it moves the unit; empty for models without masks."""
+        name = next((name for name in (NET + "guide.logits", NET + "logits") if name in self._state), None)
+        if name is None:
+            return {}
+        logits = self._state[name].astype(np.float64)
+        return dict(zip(self.columns, 1 / (1 + np.exp(-logits)), strict=True))
+
+    @property
+    def losses(self) -> Float[np.ndarray, "epoch 2"]:
+        """Training and validation loss of each epoch; NaN-free, validation repeats training where there is none."""
+        return self._state["losses"]
+
+
+@dataclass(frozen=True)
+class LatentModel(Model):
+    """The fields and the fit of every model that decodes a latent cell; sub-classes say what the network is."""
+
+    fitted_class: ClassVar[type[FittedModel]] = FittedLatent
+    n_latent: Annotated[int, Range(1)] = 100  # L; spec 6
+    encoder_width: Annotated[int, Range(1)] = 400  # spec 6
+    encoder_layers: Annotated[int, Range(1)] = 1  # spec 6
+    decoder_width: Annotated[int, Range(1)] = 400  # spec 6
+    decoder_layers: Annotated[int, Range(1)] = 1  # spec 6
+    likelihood: Literal["auto", "counts", "normal"] = "auto"  # auto: counts for a screen of counts
+    kl: Literal["analytic", "mc"] = "analytic"  # mc: published, spec 2.7
+    n_particles: Annotated[int, Range(1)] = 5  # S in training; spec 6
+    lr: Annotated[float, Range(1e-9)] = 3e-4  # Adam; spec 6
+    weight_decay: Annotated[float, Range(0.0)] = 1e-6  # spec 6
+    batch_size: Annotated[int, Range(1)] = 512  # spec 6
+    max_epochs: Annotated[int, Range(1)] = 500
+    max_steps: Annotated[int, Range(1)] | None = None
+    patience: Annotated[int, Range(1)] | None = 30  # epochs; spec 6
+    clip_norm: Annotated[float, Range(0.0)] | None = 100.0  # spec 6
+    validation: Annotated[float, Range(0.0, 0.9)] = 0.1  # share of training cells that decides when to stop
+    average: Literal["common", "independent"] = "common"  # random numbers of predictions; independent: equation (26)
+    basal: Literal["cells", "prior"] = "cells"  # where predictions start: posteriors of control cells, or 𝒩(0, I)
+    n_averaged: Annotated[int, Range(1)] = 512  # particles per prediction
+
+    @abstractmethod
+    def network(self, n_columns: int, standardise: Any, likelihood: str) -> Any:
+        """The network, a torch module with `terms`, for that many dosage columns."""
+
+    def columns(self, queries: tuple[Query, ...]) -> tuple[str, ...]:
+        """Dosage columns: the targets of training, in order of name."""
+        return tuple(sorted({target for query in queries for target in targets_of(query.condition)}))
+
+    def shape_fields(self, likelihood: str) -> dict[str, Any]:
+        """The fields that the shapes of all networks have in common."""
+        names = ("n_latent", "encoder_width", "encoder_layers", "decoder_width", "decoder_layers", "n_particles")
+        common = {name: getattr(self, name) for name in names}
+        return common | {"likelihood": likelihood, "analytic_kl": self.kl == "analytic"}
+
+    def plan(self) -> "TrainingPlan":
+        """How the engine trains."""
+        from perturbcast.training.plan import TrainingPlan
+
+        return TrainingPlan(
+            max_epochs=self.max_epochs,
+            max_steps=self.max_steps,
+            batch_size=self.batch_size,
+            lr=self.lr,
+            weight_decay=self.weight_decay,
+            clip_norm=self.clip_norm,
+            patience=self.patience,
+        )
+
+    def fit(
+        self,
+        training: TrainingData,
+        *,
+        seed: int = 0,
+        progress: Progress | None = None,
+        options: "RunOptions | None" = None,
+    ) -> FittedLatent:
+        """The trained model. `options` say what to run on and where to keep checkpoints.
+
+        Raises NeedsCells where only responses are known, NotCounts where counts are asked for and the screen has none,
+        NotEnoughTraining without perturbed cells, and what `training.train` raises.
+        """
+        from perturbcast.nn.cells import CellBatches
+        from perturbcast.nn.latent import standardiser
+        from perturbcast.training.engine import train
+        from perturbcast.training.seeds import derived_seed, seeded
+
+        screen = training_cells(training, label=self.card.name)
+        likelihood = self._likelihood_for(screen)
+        train_cells, valid_cells = held_out_cells(screen.n_cells, share=self.validation, seed=seed)
+        columns = self.columns(training.responses.queries)
+        source = CellBatches.of(screen, columns=columns, train_cells=train_cells)
+        mean, sd = source.moments(train_cells, logarithm=likelihood == "counts")
+        with seeded(derived_seed(seed, "first weights")):
+            network = self.network(len(columns), standardiser(mean, sd, likelihood), likelihood)
+        trained = train(
+            network,
+            source,
+            train_cells=train_cells,
+            valid_cells=valid_cells,
+            plan=self.plan(),
+            seed=seed,
+            options=options,
+            progress=progress,
+            label=f"training {self.card.name}",
+        )
+        network.load_state_dict(trained.weights)
+        state = {NET + name: tensor.numpy() for name, tensor in trained.weights.items()}
+        state |= {"columns": encode_text(columns), "likelihood": encode_text([likelihood])}
+        state |= {"losses": _losses(trained.history)}
+        state |= _starts(network.eval(), source, train_cells[screen.is_control[train_cells]])
+        return FittedLatent(self, training.responses, state, split_fingerprint=training.split_fingerprint)
+
+    def _likelihood_for(self, screen: Screen) -> Literal["counts", "normal"]:
+        has_counts = screen.scale is Scale.COUNTS
+        if self.likelihood == "counts" and not has_counts:
+            raise NotCounts(f"{self.card.name} with likelihood counts was given {screen.scale}.")
+        if self.likelihood == "auto":
+            return "counts" if has_counts else "normal"
+        return self.likelihood
+
+
+def training_cells(training: TrainingData, *, label: str) -> Screen:
+    """The cells of the training queries and of control; NeedsCells without cells, NotEnoughTraining if none is left."""
+    screen = training.screen
+    if screen is None:
+        raise NeedsCells(f"{label} learns from cells, and only responses are known.")
+    wanted = set(training.responses.queries) | {Query(CONTROL, context) for context in training.responses.contexts}
+    codes = [
+        screen.contexts.index(query.context) * len(screen.conditions) + screen.conditions.index(query.condition)
+        for query in wanted
+        if query.context in screen.contexts and query.condition in screen.conditions
+    ]
+    chosen = screen.take(np.isin(screen.query_code, codes))
+    if not training.responses.n_queries or chosen.is_control.all() or not chosen.is_control.any():
+        raise NotEnoughTraining(f"{label} needs cells of control and of a perturbation.")
+    return replace(chosen, uns={})
+
+
+def held_out_cells(
+    n_cells: int, *, share: float, seed: int
+) -> tuple[Int[np.ndarray, " train"], Int[np.ndarray, " valid"]]:
+    """Cells to train on and cells to stop by, at random; the latter none where there are fewer than ten cells."""
+    shuffled = np.random.default_rng(seed).permutation(n_cells)
+    n_valid = round(share * n_cells) if n_cells >= 10 else 0
+    return np.sort(shuffled[n_valid:]), np.sort(shuffled[:n_valid])
+
+
+def _losses(history: tuple[dict[str, float], ...]) -> np.ndarray:
+    rows = [(row["train/loss"], row.get("valid/loss", row["train/loss"])) for row in history]
+    return np.array(rows, dtype=np.float32).reshape(-1, 2)
+
+
+def _starts(network: Any, source: Any, control: np.ndarray) -> Mapping[str, np.ndarray]:
+    """Library sizes, and posteriors of some control cells, which predictions start from."""
+    import torch
+
+    from perturbcast.nn.predictive import depth_quantiles
+
+    step = max(1, -(-len(control) // MOST_BASAL))
+    with torch.no_grad():
+        posterior = network.control_posterior(source.batch(control[::step]))
+    return {
+        "depths": depth_quantiles(source.library),
+        "basal.mean": posterior.mean.numpy(),
+        "basal.variance": posterior.variance.numpy(),
+    }
