@@ -32,6 +32,7 @@ def run_demo(
         seeds=1,
         out=out,
         knowledge=[world_folder],
+        reading={"name": "simulated screen"},
         jobs=jobs,
         progress=progress,
         say=say,

@@ -222,19 +222,29 @@ def cell_of(row: Any, is_best: bool) -> Cell | None:
 
 
 def verdicts(part: pd.DataFrame, headlines: tuple[Headline, ...], best: dict[Headline, str]) -> tuple[str, ...]:
-    """The section in a few sentences: who is best, by how much, and how far that is from floor to ceiling."""
-    sentences = []
+    """The section in a sentence, then one per score: who is best, by how much, how far from floor to ceiling."""
+    if not headlines or not best[headlines[0]]:
+        return ()
+    sentences = [in_a_sentence(part, headlines, best[headlines[0]])]
     for headline in headlines:
-        winner = best[headline]
-        if not winner:
+        row = next((row for row in rows_of(part, headline) if row["model"] == best[headline]), None)
+        if row is None:
             continue
-        row = next(row for row in rows_of(part, headline) if row["model"] == winner)
-        text = f"{headline.title}: {winner} is best at {number(row['mean'])}"
+        text = f"{headline.title}: {row['model']} is best at {number(row['mean'])}"
         text += f" [{number(row['ci_low'])}, {number(row['ci_high'])}]"
-        text += versus_baseline(row)
-        text += against_bounds(row)
-        sentences.append(text + ".")
+        sentences.append(text + versus_baseline(row) + against_bounds(row) + ".")
     return tuple(sentences)
+
+
+def in_a_sentence(part: pd.DataFrame, headlines: tuple[Headline, ...], winner: str) -> str:
+    """Whether the model of least error is better than the best other simple baseline, and by how many scores."""
+    rows = [row for headline in headlines for row in rows_of(part, headline) if row["model"] == winner]
+    better = sum(row["verdict"] == "better" for row in rows)
+    worse = sum(row["verdict"] == "worse" for row in rows)
+    if better == 0:
+        return f"No model is clearly better than the simple baselines; {winner} has the least error."
+    text = f"{winner} predicts best: clearly better than every other simple baseline by {better} of {len(rows)} scores"
+    return f"{text}, worse by {worse}." if worse else f"{text}."
 
 
 def versus_baseline(row: dict[str, Any]) -> str:
