@@ -10,7 +10,8 @@ import pandas as pd
 import pytest
 from hostile_cases import HOSTILE_CASES
 
-from perturbcast.cli import ARGUMENT, READING, run
+from perturbcast.cli import run
+from perturbcast.cli_options import ARGUMENT, READING
 from perturbcast.data.conditions import targets_of
 from perturbcast.data.readers import read
 from perturbcast.data.simulate import simulate
