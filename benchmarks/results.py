@@ -9,9 +9,11 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
+from anndata import read_h5ad
 
 import perturbcast
 from perturbcast._progress import BarProgress
+from perturbcast.metrics.retrieval import distances, midrank_accuracy
 from perturbcast.report.build import panels_of
 from perturbcast.report.figures import floor_to_ceiling
 from perturbcast.report.summary import number, read_tables, sections_of
@@ -19,6 +21,7 @@ from perturbcast.report.summary import number, read_tables, sections_of
 ROOT = Path(__file__).resolve().parents[1]
 SHARED = ROOT.parent / "shared" / "data"
 KNOWLEDGE = ("genes", "networks")
+OWN_GENES_KEPT = "pds_cosine_perturbed, own genes kept"  # the definition that the known values fit best
 PROFILES = ("additive:residual-mean", "kappa-additive:global", "kappa-additive:per-gene", "linear:paper")
 MODELS = ("baselines", *PROFILES, "mean:cells", "mean:with-control")
 
@@ -70,6 +73,8 @@ STUDIES = (
             ("singles", "mean", "l2", 15.69),
             ("singles", "kernel-ridge", "l2", 15.44),
             ("singles", "kernel-ridge", "pds_cosine", 0.68),
+            ("singles", "kernel-ridge", "pds_cosine_perturbed", 0.68),
+            ("singles", "kernel-ridge", OWN_GENES_KEPT, 0.68),
         ),
     ),
     Study(
@@ -84,6 +89,8 @@ STUDIES = (
             ("singles", "kernel-ridge", "l2", 9.02),
             ("singles", "kernel-ridge", "pearson_delta_perturbed", 0.345),
             ("singles", "kernel-ridge", "pds_cosine", 0.79),
+            ("singles", "kernel-ridge", "pds_cosine_perturbed", 0.79),
+            ("singles", "kernel-ridge", OWN_GENES_KEPT, 0.79),
         ),
     ),
     Study(
@@ -144,7 +151,17 @@ def mark(verdict: str) -> str:
     return {"better": "**better**", "worse": "worse"}.get(verdict, "")
 
 
-def against_known(study: Study, summary: pd.DataFrame) -> list[str]:
+def discrimination_with_own_genes(folder: Path, *, split: str, model: str) -> float:
+    """Mean over folds of the mid-rank accuracy by cosine, the mean response taken out, every gene counted."""
+    scores = []
+    for fold in sorted(folder.glob(f"predictions/*/{split}/*")):
+        truth, mean, own = (read_h5ad(fold / f"{name}.h5ad").X.astype(float) for name in ("truth", "mean", model))
+        every_gene = np.ones(truth.shape, dtype=bool)
+        scores.append(midrank_accuracy(distances(own - mean, truth - mean, mask=every_gene, kind="cosine")).mean())
+    return float(np.mean(scores))
+
+
+def against_known(study: Study, summary: pd.DataFrame, folder: Path) -> list[str]:
     """Our value beside the plain numpy version's, for every value known."""
     if not study.known:
         return []
@@ -153,6 +170,8 @@ def against_known(study: Study, summary: pd.DataFrame) -> list[str]:
         keep = (summary.split == split) & (summary.model == model) & (summary.metric == metric)
         found = summary[keep & (summary.gene_set == "all")]["mean"]
         value = float(found.iloc[0]) if len(found) else np.nan
+        if metric == OWN_GENES_KEPT:
+            value = discrimination_with_own_genes(folder, split=split, model=model)
         lines.append(f"| {split} | {model} | {metric} | {known:g} | {number(value)} | {value - known:+.3f} |")
     return lines
 
@@ -170,7 +189,7 @@ def chapter(study: Study, folder: Path) -> list[str]:
             floor_to_ceiling(panels).savefig(ROOT / "docs" / picture, dpi=110, bbox_inches="tight")
             lines += [f"![Models between floor and ceiling]({picture})", ""]
         lines += table_of(section, tables.summary)
-    return lines + against_known(study, tables.summary) + [""]
+    return lines + against_known(study, tables.summary, folder) + [""]
 
 
 def main() -> None:
