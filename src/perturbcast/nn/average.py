@@ -2,7 +2,7 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 import torch
@@ -19,6 +19,7 @@ CHUNK = 256  # particles decoded at a time; memory is a few times chunk x genes
 PAPER_DEPTH = 1e4  # ℓ of equation (26)
 
 
+@runtime_checkable
 class Generator(Protocol):
     """A network that decodes a basal state and a dosage."""
 

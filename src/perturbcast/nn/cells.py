@@ -38,7 +38,7 @@ class CellBatches:
         screen: Screen,
         *,
         columns: Sequence[str],
-        train_cells: Int[np.ndarray, " cell"],
+        train_cells: Int[np.ndarray, " train"],
         extra: Mapping[str, np.ndarray] | None = None,
     ) -> "CellBatches":
         """Batches of a screen; dosage by `dosage_rows`. Genes are put in order of name.
@@ -62,7 +62,7 @@ class CellBatches:
         """How many cells there are to choose from."""
         return self.screen.n_cells
 
-    def batch(self, cells: Int[np.ndarray, " cell"], *, rank: int = 0, n_parts: int = 1) -> Batch:
+    def batch(self, cells: Int[np.ndarray, " chosen"], *, rank: int = 0, n_parts: int = 1) -> Batch:
         """The share of process `rank` in a batch of cells; all of it where there is one process."""
         bounds = np.linspace(0, len(cells), n_parts + 1).astype(np.int64)
         mine = slice(int(bounds[rank]), int(bounds[rank + 1]))
@@ -83,7 +83,7 @@ class CellBatches:
         )
 
     def moments(
-        self, cells: Int[np.ndarray, " cell"], *, logarithm: bool
+        self, cells: Int[np.ndarray, " chosen"], *, logarithm: bool
     ) -> tuple[Float[np.ndarray, " gene"], Float[np.ndarray, " gene"]]:
         """Mean and standard deviation (n - 1) over cells of ln(1 + x), or of x, genes in the order of the network.
 

@@ -1,6 +1,6 @@
 """What the engine asks of a network and of a source of cells; it knows nothing else of either."""
 
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 import torch
@@ -33,6 +33,7 @@ class Objective(nn.Module):
         return terms
 
 
+@runtime_checkable
 class MovableBatch(Protocol):
     """Anything that can be brought to a device."""
 
@@ -40,6 +41,7 @@ class MovableBatch(Protocol):
         """The same on that device."""
 
 
+@runtime_checkable
 class Source(Protocol):
     """Where batches come from."""
 
