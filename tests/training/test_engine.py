@@ -179,7 +179,7 @@ def test_infinite_gradient_names_the_parameter():
 
 def test_loss_out_of_all_bounds_is_divergence():
     plan = TrainingPlan(max_epochs=50, batch_size=32, lr=1e6, clip_norm=None, patience=None)
-    with pytest.raises(TrainingDiverged, match="the loss rose from .* most of it the term 'error'"):
+    with pytest.raises(TrainingDiverged, match=r"the loss rose from .* most of it the term 'error'"):
         trained(plan=plan)
 
 
@@ -311,6 +311,7 @@ def test_killed_process_goes_on_to_the_same_bits(tmp_path):
     assert equal(trained(), trained(options=RunOptions(folder=folder)))
 
 
+@pytest.mark.slow
 def test_two_processes_give_the_loss_curve_of_one():
     one = trained()
     two = trained(options=RunOptions(devices=2))
