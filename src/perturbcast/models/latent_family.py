@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 
 PUBLISHED = {"kl": "mc", "average": "independent", "basal": "prior", "n_averaged": 2500, "validation": 0.2}
 NET = "net."  # prefix of the network's arrays in the state
+BOUND_BATCH = 64  # cells bounded at a time; memory is particles x cells x genes
 MOST_BASAL = 512  # control cells whose posteriors are kept, to start predictions from
 UNSEEN = (
     "the network has one input per perturbation of training, and none for {targets}: its row of the mask and of the "
@@ -135,6 +136,26 @@ class FittedLatent(FittedModel):
         """
         dosage = self.dosage(self._as_query(query).condition)
         return self._in_table_order(self._averages.cells(dosage, n_cells=n_cells, seed=seed))
+
+    def evidence_bound(self, screen: Screen, *, n_particles: int = 100, seed: int = 0) -> Float[np.ndarray, " cell"]:
+        """Importance-weighted bound on ln p of each cell, in nats (equation (27)); global variables are not scored.
+
+        `screen` has the genes of training, in any order, and its scale. CannotPredict for targets without a column.
+        """
+        import torch
+
+        from perturbcast.nn.cells import CellBatches
+
+        for code in np.unique(screen.condition_code):
+            self.dosage(screen.conditions[code])
+        cells = np.arange(screen.n_cells)
+        source = CellBatches.of(screen, columns=list(self.columns), train_cells=cells)
+        found = []
+        with torch.no_grad():
+            for number, start in enumerate(range(0, len(cells), BOUND_BATCH)):
+                batch = source.batch(cells[start : start + BOUND_BATCH])
+                found.append(self.network.bound(batch, seed=seed + number, n_particles=n_particles).numpy())
+        return np.concatenate(found).astype(np.float64)
 
     def mask(self) -> dict[str, np.ndarray]:
         """Target (or condition) -> (latent,) probability that it moves the unit; empty for models without masks."""

@@ -7,6 +7,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from perturbcast.nn.batch import Batch
+from perturbcast.nn.divergences import importance_weighted_bound, standard_normal_log_ratio
 from perturbcast.nn.latent import BasalEncoder, Decoder, Likelihood, basal_kl, draw_basal
 from perturbcast.nn.noise import Noise
 from perturbcast.nn.standardise import Standardise
@@ -58,6 +59,14 @@ class ConditionalNet(nn.Module):
             "reconstruction": -batch.mean(self.decoder.log_prob(batch, basal, dosage)),
             "basal_kl": batch.mean(basal_kl(posterior, basal, analytic=self.shape.analytic_kl)),
         }
+
+    def bound(self, batch: Batch, *, seed: int, n_particles: int = 100) -> Float[Tensor, " cell"]:
+        """Importance-weighted bound on ln p(x) per cell, equation (27)."""
+        dosage = batch.whole_dosage(self.shape.n_columns)
+        posterior = self.encoder(batch.values, dosage)
+        basal = draw_basal(posterior, batch.noise(seed), n_particles=n_particles)
+        log_prob = self.decoder.log_prob(batch, basal, dosage)
+        return importance_weighted_bound(log_prob - standard_normal_log_ratio(basal, posterior).sum(-1))
 
     def control_posterior(self, batch: Batch) -> Gaussian:
         """q(z) of control cells."""

@@ -63,7 +63,7 @@ def draw_basal(posterior: Gaussian, noise: Noise, *, n_particles: int) -> Float[
 
 def basal_kl(
     posterior: Gaussian, drawn: Float[Tensor, "particle cell latent"], *, analytic: bool
-) -> Float[Tensor, "particle cell"]:
+) -> Float[Tensor, "one_or_particle cell"]:
     """KL of the basal posterior to 𝒩(0, I), per cell; one particle where that is exact."""
     kl = standard_normal_kl(posterior) if analytic else standard_normal_log_ratio(drawn, posterior)
     kl = kl.sum(-1)

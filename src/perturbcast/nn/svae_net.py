@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from torch.nn.functional import logsigmoid
 
 from perturbcast.nn.batch import Batch
-from perturbcast.nn.divergences import normal_log_prob
+from perturbcast.nn.divergences import importance_weighted_bound, normal_log_prob
 from perturbcast.nn.latent import BasalEncoder, Decoder, Likelihood, draw_basal
 from perturbcast.nn.masks import straight_through_mask
 from perturbcast.nn.noise import Noise
@@ -88,6 +88,17 @@ class SvaeNet(nn.Module):
             return (normal_log_prob(state, posterior) - normal_log_prob(state, unit)).sum(-1)
         square = (posterior.mean - prior) ** 2
         return 0.5 * (posterior.variance + square - 1 - torch.log(posterior.variance)).sum(-1)
+
+    def bound(self, batch: Batch, *, seed: int, n_particles: int = 100) -> Float[Tensor, " cell"]:
+        """Importance-weighted bound on ln p(x) per cell, equation (27); masks are drawn, not scored."""
+        noise = batch.noise(seed)
+        mask = self._mask(self.logits[batch.present], noise, n_particles=n_particles)
+        prior = batch.dosage @ (mask * self.shift[batch.present])
+        posterior = self.encoder(batch.values)
+        state = draw_basal(posterior, noise, n_particles=n_particles)
+        unit = Gaussian(prior, torch.ones_like(prior))
+        ratio = normal_log_prob(state, unit) - normal_log_prob(state, posterior)
+        return importance_weighted_bound(self.decoder.log_prob(batch, state) + ratio.sum(-1))
 
     def control_posterior(self, batch: Batch) -> Gaussian:
         """q(z) of control cells."""

@@ -1,0 +1,310 @@
+"""How GPO-VAE is fitted: genes of the network, targets of its alignment, labels, training, anchors."""
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from jaxtyping import Bool, Float, Int
+from scipy import sparse
+
+from perturbcast._progress import Progress
+from perturbcast.data.artefacts import PUBLISHED, ArtefactRule, artefact_labels
+from perturbcast.data.conditions import CONTROL, targets_of
+from perturbcast.data.de import differential_expression
+from perturbcast.data.extended_genes import extended_genes
+from perturbcast.data.matching import match_controls
+from perturbcast.data.responses import ResponseTable
+from perturbcast.data.scale import Scale
+from perturbcast.data.screen import Screen
+from perturbcast.errors import BadOption, NeedsKnowledge, did_you_mean
+from perturbcast.models.base import TrainingData, encode_text
+from perturbcast.models.latent_family import NET, _losses, _starts, held_out_cells, training_cells
+from perturbcast.networks.universe import LOSS, direction_of
+
+if TYPE_CHECKING:
+    from perturbcast.models.vae.gpo_vae import GpoVae
+    from perturbcast.training.plan import RunOptions
+
+
+@dataclass(frozen=True)
+class Genes:
+    """The genes of the network: perturbed ones by name, then extended ones by name."""
+
+    columns: tuple[str, ...]
+    n_perturbed: int
+    place: Int[np.ndarray, " column"]  # position among the measured genes, -1 for targets that are not measured
+
+    @classmethod
+    def of(cls, model: "GpoVae", training: TrainingData, screen: Screen) -> "Genes":
+        """Targets of training and the genes that respond to any of them (spec 5.7)."""
+        targets = training.responses.targets
+        tested = differential_expression(screen, queries=[q for q in screen.queries() if q.condition != CONTROL])
+        extended = extended_genes(tested, targets=targets, fold=model.extended_fold, most=model.max_extended)
+        where = {str(gene): position for position, gene in enumerate(screen.genes)}
+        columns = (*targets, *extended)
+        return cls(columns, len(targets), np.array([where.get(name, -1) for name in columns], dtype=np.int64))
+
+    @property
+    def is_measured(self) -> Bool[np.ndarray, " column"]:
+        """Whether a gene of the network is measured."""
+        return self.place >= 0
+
+
+def fitted_state(
+    model: "GpoVae",
+    training: TrainingData,
+    *,
+    seed: int,
+    progress: Progress | None,
+    options: "RunOptions | None",
+) -> dict[str, np.ndarray]:
+    """All that the fitted model holds."""
+    from perturbcast.nn.latent import standardiser
+    from perturbcast.training.engine import train
+    from perturbcast.training.seeds import derived_seed, seeded
+
+    if model.alignment == "effects" and (model.guide != "mean-field" or not model.closed):
+        raise BadOption("alignment effects needs guide mean-field and closed extended genes, whose strengths it fits.")
+    screen = training_cells(training, label=model.card.name)
+    likelihood = model._likelihood_for(screen)
+    train_cells, valid_cells = held_out_cells(screen.n_cells, share=model.validation, seed=seed)
+    genes = Genes.of(model, training, screen)
+    labels, notes = _labels(model, screen, seed=seed)
+    targets = _targets(model, training, genes)
+    source = _source(model, screen, genes, labels, training.responses, train_cells=train_cells, seed=seed)
+    plain = source.labelled.cells
+    mean, sd = plain.moments(train_cells, logarithm=likelihood == "counts")
+    prior = _prior(model, training, genes)
+    with seeded(derived_seed(seed, "first weights")):
+        network = model.neural(
+            n_perturbed=genes.n_perturbed,
+            n_columns=len(genes.columns),
+            standardise=standardiser(mean, sd, likelihood),
+            likelihood=likelihood,
+            n_artefacts=labels.shape[1],
+            prior=prior,
+            targets=targets,
+        )
+    _start_network(model, network, prior, seed=seed)
+    trained = train(
+        network,
+        source,
+        train_cells=train_cells,
+        valid_cells=valid_cells,
+        plan=model.plan(),
+        seed=seed,
+        options=options,
+        progress=progress,
+        label=f"training {model.card.name}",
+    )
+    network.load_state_dict(trained.weights)
+    state = {NET + name: tensor.numpy() for name, tensor in trained.weights.items()}
+    state |= {"columns": encode_text(genes.columns), "likelihood": encode_text([likelihood])}
+    state |= {"notes": encode_text(notes), "losses": _losses(trained.history)}
+    state |= {"n_perturbed": np.array(genes.n_perturbed), "n_artefacts": np.array(labels.shape[1])}
+    state |= _starts(network.eval(), source, train_cells[screen.is_control[train_cells]])
+    if model.anchored:
+        state["anchors"] = _anchors_of(model, training.responses, state)
+    return state
+
+
+# ------------------------------------------------------------------------------------------------- quality of cells
+def _labels(model: "GpoVae", screen: Screen, *, seed: int) -> tuple[Float[np.ndarray, "cell artefact"], list[str]]:
+    """Labels of low quality as one column, or none where no cell fails; and what is to be said."""
+    off = np.zeros((screen.n_cells, 0), dtype=np.float32)
+    if model.quality == "none":
+        return off, ["quality of cells: not asked for, so the artefact path is off."]
+    rule = PUBLISHED if model.quality == "published" else ArtefactRule()
+    found = artefact_labels(screen, rule=rule, seed=seed)
+    notes = list(found.notes)
+    if not found.failed.any():
+        return off, [*notes, "quality of cells: none fails, so the artefact path is off."]
+    return found.failed[:, None].astype(np.float32), notes
+
+
+# ----------------------------------------------------------------------------------------- what the network is held to
+def _targets(model: "GpoVae", training: TrainingData, genes: Genes) -> Any:
+    """Mean responses in the genes of the network, a row per condition; None where single cells are aligned."""
+    from perturbcast.nn.grn import EffectTargets
+
+    if model.alignment in ("cells", "none"):
+        return None
+    table = training.responses
+    conditions = sorted(set(table.conditions))
+    change, error = mean_effects(table, conditions)
+    padded = [np.hstack([values, np.zeros((len(values), 1))])[:, genes.place] for values in (change, error)]
+    column = {name: place for place, name in enumerate(genes.columns)}
+    acted = np.zeros((len(conditions), genes.n_perturbed), dtype=bool)
+    for row, condition in enumerate(conditions):
+        acted[row, [column[target] for target in targets_of(condition)]] = True
+    return EffectTargets.of(
+        padded[0],
+        padded[1],
+        acted,
+        place=np.arange(genes.n_perturbed),
+        is_measured=genes.is_measured,
+        least=model.least_amplitude,
+        direction=_direction(training, genes, padded[0], acted),
+    )
+
+
+def mean_effects(
+    table: ResponseTable, conditions: list[str]
+) -> tuple[Float[np.ndarray, "condition gene"], Float[np.ndarray, "condition gene"]]:
+    """Mean response of each condition over contexts, by cells, and its standard error; error 0 where unknown."""
+    change = np.zeros((len(conditions), table.n_genes))
+    variance = np.zeros_like(change)
+    weight = np.ones(table.n_queries) if table.n_cells is None else table.n_cells.astype(np.float64)
+    own = standard_errors(table) ** 2
+    names = np.array(table.conditions, dtype=object)
+    for row, condition in enumerate(conditions):
+        rows = np.flatnonzero(names == condition)
+        share = weight[rows] / weight[rows].sum()
+        change[row] = share @ table.response[rows]
+        variance[row] = share**2 @ own[rows]
+    return change, np.sqrt(variance)
+
+
+def standard_errors(table: ResponseTable) -> Float[np.ndarray, "query gene"]:
+    """Of mean responses, cells and control; a query of one cell has the variance of control; 0 where unknown."""
+    if table.variance is None or table.n_cells is None or table.control_variance is None or table.n_control is None:
+        return np.zeros_like(table.response)
+    control = np.nan_to_num(table.control_variance)[table.context_code]
+    own = np.where(np.isnan(table.variance), control, table.variance)
+    n_control = np.maximum(table.n_control[table.context_code], 1)
+    return np.asarray(np.sqrt(own / np.maximum(table.n_cells, 1)[:, None] + control / n_control[:, None]))
+
+
+def _direction(training: TrainingData, genes: Genes, change: np.ndarray, acted: np.ndarray) -> float:
+    """-1 where perturbations take function away, 1 where they add to it."""
+    assert training.screen is not None
+    singles = np.flatnonzero(acted.sum(axis=1) == 1)
+    sources = acted[singles].argmax(axis=1)
+    seen = genes.is_measured[sources]
+    own = {
+        genes.columns[source]: float(change[row, source])
+        for row, source in zip(singles[seen], sources[seen], strict=True)
+    }
+    return -1.0 if direction_of(training.screen, own_effects=own) == LOSS else 1.0
+
+
+def _prior(model: "GpoVae", training: TrainingData, genes: Genes) -> np.ndarray | None:
+    """(source, gene) probabilities from a graph of the knowledge; None without one."""
+    from perturbcast.nn.grn import prior_probabilities
+
+    if not model.prior_graph:
+        return None
+    graphs = training.knowledge.graphs
+    if model.prior_graph not in graphs:
+        known = did_you_mean(model.prior_graph, graphs) if graphs else "No graph was given."
+        raise NeedsKnowledge(f"there is no gene graph {model.prior_graph!r}. {known}")
+    graph = graphs[model.prior_graph]
+    listed = sparse.coo_matrix(graph.weights)
+    edges = [
+        (str(graph.genes[source]), str(graph.genes[target]), float(weight))
+        for source, target, weight in zip(listed.row, listed.col, listed.data, strict=True)
+    ]
+    sources = genes.columns[: genes.n_perturbed] if model.closed else genes.columns
+    return prior_probabilities(list(sources), list(genes.columns), edges, background=model.mask_prior)
+
+
+def _start_network(model: "GpoVae", network: Any, prior: np.ndarray | None, *, seed: int) -> None:
+    """First Ŵ: 0, or the logits of the knowledge; then, with `effects`, the network that explains mean responses."""
+    import torch
+
+    from perturbcast.nn.grn import aligned, logit
+
+    guide = network.guide
+    with torch.no_grad():
+        if prior is not None:
+            listed = torch.as_tensor(prior) != model.mask_prior
+            guide.logits.copy_(torch.where(listed, logit(prior), torch.zeros_like(guide.logits)))
+        if model.alignment == "effects" and model.align_steps:
+            found = aligned(
+                network.targets,
+                n_hops=model.n_hops,
+                penalties=network.penalties,
+                first_logits=guide.logits.detach(),
+                n_steps=model.align_steps,
+                seed=seed,
+            )
+            guide.logits.copy_(found.logits)
+            guide.location.copy_(found.strength)
+            network.shared.copy_(found.shared)
+
+
+# -------------------------------------------------------------------------------------------------------------- cells
+def _source(
+    model: "GpoVae",
+    screen: Screen,
+    genes: Genes,
+    labels: np.ndarray,
+    table: ResponseTable,
+    *,
+    train_cells: np.ndarray,
+    seed: int,
+) -> Any:
+    from perturbcast.nn.cells import CellBatches
+    from perturbcast.nn.counterfactual import LabelledBatches, References
+    from perturbcast.nn.gpo_net import NetworkBatches
+
+    plain = CellBatches.of(screen, columns=genes.columns, train_cells=train_cells)
+    references = None
+    if labels.shape[1] and model.counterfactual > 0:
+        references = References.of(screen, labels, train_cells=train_cells, seed=seed)
+    row = {condition: place for place, condition in enumerate(sorted(set(table.conditions)))}
+    rows = np.array([row.get(condition, -1) for condition in screen.conditions], dtype=np.int64)
+    changes = _changes(screen, genes, seed=seed) if model.alignment == "cells" else None
+    return NetworkBatches(LabelledBatches(plain, labels, train_cells, references), rows, changes)
+
+
+def _changes(screen: Screen, genes: Genes, *, seed: int) -> Any:
+    """ΔX against controls matched on the perturbed genes (22a), expression per median library as published."""
+    from perturbcast.nn.gpo_net import CellChanges
+
+    measured = genes.place[: genes.n_perturbed]
+    names = [str(screen.genes[place]) for place in measured if place >= 0]
+    matching = match_controls(screen, method="published", genes=names or None, seed=seed)
+    blocks = [_per_median_library(screen, cells)[:, np.maximum(genes.place, 0)] for cells in screen.blocks()]
+    values = sparse.csr_matrix(sparse.vstack(blocks, format="csr"))
+    return CellChanges(values, matching.control, genes.is_measured)
+
+
+def _per_median_library(screen: Screen, cells: np.ndarray) -> sparse.csr_matrix:
+    """ln(1 + counts per median library), or the values of a screen of expression."""
+    values = screen.stored(cells).astype(np.float32)
+    if screen.scale is not Scale.COUNTS:
+        return sparse.csr_matrix(values)
+    library = np.asarray(values.sum(axis=1)).ravel() if screen.library is None else screen.library[cells]
+    median = float(np.median(library if screen.library is None else screen.library))
+    per_cell = np.divide(median, library, out=np.zeros(len(library)), where=library > 0)
+    values.data = np.log1p(values.data * np.repeat(per_cell, np.diff(values.indptr))).astype(np.float32)
+    return sparse.csr_matrix(values)
+
+
+# ------------------------------------------------------------------------------------------------------------ anchors
+def _anchors_of(model: "GpoVae", table: ResponseTable, state: dict[str, np.ndarray]) -> Float[np.ndarray, "query gene"]:
+    from perturbcast.models.vae.gpo_vae import FittedGpo
+
+    bare = FittedGpo(model, table, state)
+    return anchors(table.response, bare.predict(table.queries).response, standard_errors(table)).astype(np.float32)
+
+
+def anchors(
+    observed: Float[np.ndarray, "query gene"],
+    predicted: Float[np.ndarray, "query gene"],
+    error: Float[np.ndarray, "query gene"],
+) -> Float[np.ndarray, "query gene"]:
+    """What brings predictions to the best guess between them and the training means, by empirical Bayes.
+
+    rest = observed - predicted has variance v + error²: v, by which the network is off, is estimated over genes and
+    over queries as v_q v_g / mean(v), and the rest is shrunk by v / (v + error²). Means of many cells are kept as they
+    are; those of few cells are drawn to what the network makes of all cells.
+    """
+    rest = observed - predicted
+    excess = rest**2 - error**2
+    by_query = np.maximum(excess.mean(axis=1, keepdims=True), 0.0)
+    by_gene = np.maximum(excess.mean(axis=0, keepdims=True), 0.0)
+    whole = max(float(by_query.mean()), 1e-12)
+    off = by_query * by_gene / whole
+    return np.asarray(rest * np.divide(off, off + error**2, out=np.zeros_like(rest), where=off > 0))

@@ -1,0 +1,298 @@
+"""SAMS-VAE and its relatives: promises, known worlds, predictions that do not depend on chance."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+from vae_worlds import best_f1, count_world, mask_world
+
+from perturbcast.data.conditions import CONTROL, Query
+from perturbcast.data.prediction import Support
+from perturbcast.data.scale import Scale
+from perturbcast.data.screen import InMemory
+from perturbcast.data.simulate import simulate
+from perturbcast.errors import BadOption, CannotPredict, NeedsCells, NotCounts, NotEnoughTraining
+from perturbcast.models import registry
+from perturbcast.models.base import TrainingData
+from perturbcast.models.capabilities import SamplesCells, TrainsByGradient
+from perturbcast.models.check import check_model
+from perturbcast.models.check_world import check_world
+from perturbcast.models.vae.conditional_vae import ConditionalVae
+from perturbcast.models.vae.cpa_vae import CpaVae
+from perturbcast.models.vae.sams_vae import SamsVae
+from perturbcast.models.vae.svae_plus import SvaePlus
+from perturbcast.training.plan import RunOptions
+
+KINDS = (SamsVae, CpaVae, ConditionalVae, SvaePlus)
+SMALL = {"n_latent": 4, "encoder_width": 16, "decoder_width": 16, "n_particles": 2, "n_averaged": 20}
+SMALL |= {"max_epochs": 4, "batch_size": 128}
+GUIDE = {"embedding_width": 8, "embedding_layers": 2}
+LEARNS = {"n_latent": 8, "encoder_width": 32, "decoder_width": 32, "n_particles": 2, "n_averaged": 128}
+LEARNS |= {"max_epochs": 150, "batch_size": 64, "lr": 1e-2, "patience": 15}
+
+
+def small(kind, **changes):
+    """A model of that kind that trains in a tenth of a second."""
+    return kind(**(SMALL | (GUIDE if kind is SamsVae else {}) | changes))
+
+
+@pytest.fixture
+def listed(monkeypatch):
+    """The registry with the family in it."""
+    known = dict(registry.all_models()) | {kind.card.name: kind for kind in KINDS}
+    monkeypatch.setattr(registry, "_scanned", lambda: known)
+
+
+# These checks of the suite cannot run on a model that needs cells; the two tests below are the same promises.
+NOT_FOR_CELLS = {"order_of_genes_does_not_matter", "not_worse_than_no_change_on_the_simulated_world"}
+
+
+@pytest.mark.parametrize("kind", KINDS, ids=lambda kind: kind.card.name)
+def test_model_keeps_every_promise(kind, listed):
+    failed = [result for result in check_model(small(kind)) if result.status == "failed"]
+    told = "\n".join(f"{result.name}: {result.detail}" for result in failed)
+    assert {result.name for result in failed} <= NOT_FOR_CELLS, told
+
+
+@pytest.mark.parametrize("kind", KINDS, ids=lambda kind: kind.card.name)
+def test_order_of_genes_does_not_matter(kind):
+    given = check_world().with_cells
+    order = np.random.default_rng(0).permutation(given.responses.n_genes)
+    stored = given.screen.matrix.matrix[:, order]
+    screen = replace(given.screen, genes=given.screen.genes[order], matrix=InMemory(stored.tocsr()))
+    asked = given.responses.queries[:3]
+    first = small(kind).fit(given).predict(asked).response[:, order]
+    np.testing.assert_array_equal(first, small(kind).fit(TrainingData.of(screen)).predict(asked).response)
+
+
+@pytest.mark.parametrize("kind", KINDS, ids=lambda kind: kind.card.name)
+def test_held_out_doubles_of_the_simulated_world_are_not_worse_than_no_change(kind):
+    world = simulate(n_cells=1500, n_genes=80, n_targets=20, n_doubles=10, seed=0)
+    truth = world.responses
+    held_out = np.array(["+" in query.condition for query in truth.queries])
+    tested = {truth.queries[row] for row in np.flatnonzero(held_out)}
+    inside = np.array([query in tested for query in _queries_of(world.screen)])
+    training = TrainingData(truth.take(~held_out), screen=world.screen.take(~inside))
+    found = small(kind, **(LEARNS | {"max_epochs": 20})).fit(training).predict(truth.take(held_out).queries)
+    rows = found.predicted
+    assert rows.any()
+    error = np.linalg.norm(found.response[rows] - truth.response[held_out][rows], axis=1).mean()
+    assert error <= 1.02 * np.linalg.norm(truth.response[held_out][rows], axis=1).mean()
+
+
+def _queries_of(screen):
+    return [
+        Query(screen.conditions[c], screen.contexts[k])
+        for c, k in zip(screen.condition_code, screen.context_code, strict=True)
+    ]
+
+
+def test_network_has_the_parameters_that_the_fields_say(listed):
+    sizes = {"n_latent": 2, "encoder_width": 5, "decoder_width": 5, "embedding_width": 6, "embedding_layers": 2}
+    from perturbcast.nn.standardise import Standardise
+
+    standardise = Standardise(np.zeros(4), np.ones(4), logarithm=True)
+    for guide, expected in (("correlated", 214), ("mean-field", 120)):
+        network = SamsVae(**sizes, guide=guide).network(3, standardise, "counts")
+        assert sum(parameter.numel() for parameter in network.parameters()) == expected
+
+
+# ------------------------------------------------------------------------------------------------------ known worlds
+@pytest.fixture(scope="module")
+def counts():
+    """A world of counts and SAMS-VAE fitted to it."""
+    world = count_world()
+    return world, SamsVae(**LEARNS, **GUIDE).fit(world.training)
+
+
+def test_responses_of_counts_are_found(counts):
+    world, fitted = counts
+    singles = [query for query in world.training.responses.queries if "+" not in query.condition]
+    truth = world.training.responses.take(world.training.responses.index(singles)).response
+    found = fitted.predict(singles)
+    correlation = np.corrcoef(found.response.ravel(), truth.ravel())[0, 1]
+    assert correlation > 0.93
+    # on the scale of the table: the slope of truth on prediction is near one
+    assert (found.response * truth).sum() / (found.response**2).sum() == pytest.approx(1.0, abs=0.35)
+    assert set(found.support) == {Support.SEEN}
+
+
+def test_control_mean_of_the_network_is_that_of_the_cells(counts):
+    world, fitted = counts
+    found = fitted._in_table_order(fitted._control_mean)
+    assert np.abs(found - world.training.responses.control[0]).mean() < 0.15
+
+
+def test_identical_dosages_give_exactly_no_difference_and_predicting_repeats_its_bits(counts):
+    world, fitted = counts
+    assert np.array_equal(fitted._mean_of(CONTROL), fitted._control_mean)
+    query = world.training.responses.queries[0]
+    twice = fitted.predict([query, query]).response
+    assert np.array_equal(twice[0], twice[1])
+
+
+def test_combination_is_refused_with_the_reason_where_a_target_was_never_perturbed(counts):
+    _, fitted = counts
+    found = fitted.predict(["G000+G030", "G030", "G004+G005"])
+    assert found.support == (Support.NOTHING, Support.NOTHING, Support.SINGLES)
+    assert (
+        "E503 CannotPredict: the network has one input per perturbation of training, and none for 'G030'"
+        in (found.reason[0])
+    )
+    assert "5.9" in found.reason[1]
+
+
+def test_sampled_cells_are_counts_with_the_mean_that_is_predicted(counts):
+    world, fitted = counts
+    assert isinstance(fitted, SamplesCells)
+    query = world.training.responses.queries[1]
+    cells = fitted.sample_cells(query, n_cells=600, seed=1)
+    assert np.array_equal(cells, np.round(cells))
+    assert np.array_equal(cells, fitted.sample_cells(query, n_cells=600, seed=1))
+    assert not np.array_equal(cells, fitted.sample_cells(query, n_cells=600, seed=2))
+    depth = world.training.screen.library
+    assert cells.sum(1).mean() == pytest.approx(depth.mean(), rel=0.1)
+    drawn = np.log1p(cells * (1e4 / cells.sum(1, keepdims=True))).mean(0)
+    predicted = fitted._in_table_order(fitted._mean_of(query.condition))
+    assert np.abs(drawn - predicted).mean() < 0.1
+    with pytest.raises(CannotPredict):
+        fitted.sample_cells("G030", n_cells=2)
+
+
+def test_published_averages_come_near_the_recommended_ones_where_cells_are_as_deep(counts):
+    world, fitted = counts
+    query = world.training.responses.queries[1]
+    averages = replace(fitted._averages, depths=np.full(1, 1e4, dtype=np.float32), n_particles=1500, _chunks={})
+    dosage = fitted.dosage(query.condition)
+    first, second = averages.published(dosage, key=1), averages.published(dosage, key=2)
+    assert not np.array_equal(first, second)
+    assert np.abs(first - averages.mean(dosage)).max() < 0.2
+
+
+def test_bound_of_cells_is_higher_with_their_own_perturbation_than_with_another(counts):
+    world, fitted = counts
+    screen = world.training.screen
+    cells = np.flatnonzero(~screen.is_control)[:200]
+    own = fitted.evidence_bound(screen.take(cells), n_particles=20)
+    moved = replace(screen.take(cells), condition_code=np.full(200, screen.conditions.index("G000"), dtype=np.int32))
+    other = fitted.evidence_bound(moved, n_particles=20)
+    assert own.shape == (200,)
+    assert own.mean() > other.mean()
+
+
+def test_masks_of_the_sams_simulator_are_found():
+    world = mask_world(n_latent=4, n_targets=16, cells_each=50)
+    model = SamsVae(
+        n_latent=4,
+        encoder_width=64,
+        encoder_layers=2,
+        decoder_width=64,
+        decoder_layers=4,
+        n_particles=2,
+        n_averaged=8,
+        max_epochs=60,
+        batch_size=128,
+        lr=1e-2,
+        patience=None,
+        **GUIDE,
+    )
+    fitted = model.fit(world.training)
+    mask = fitted.mask()
+    probability = np.array([mask[target] for target in sorted(mask)])
+    rng = np.random.default_rng(0)
+    chance = max(best_f1(rng.permuted(world.mask, axis=1), world.mask) for _ in range(20))
+    found = best_f1(probability > 0.5, world.mask)
+    assert found > 0.75
+    assert found > chance + 0.1
+
+
+# ------------------------------------------------------------------------------------------------------- bad input
+def test_responses_alone_are_refused():
+    with pytest.raises(NeedsCells, match="learns from cells"):
+        small(SamsVae).fit(check_world().training)
+
+
+def test_counts_that_are_not_whole_are_refused():
+    world = count_world(n_targets=3, cells_each=10, doubles=())
+    stored = world.training.screen.matrix.matrix.copy()
+    stored.data = stored.data + np.float32(0.25)
+    screen = replace(world.training.screen, matrix=InMemory(stored))
+    with pytest.raises(NotCounts, match="not all are whole numbers"):
+        small(SamsVae).fit(replace(world.training, screen=screen))
+
+
+def test_counts_are_not_asked_of_expression():
+    with pytest.raises(NotCounts, match="E515"):
+        small(SamsVae, likelihood="counts").fit(check_world().with_cells)
+
+
+def test_screen_of_controls_alone_is_refused():
+    world = count_world(n_targets=3, cells_each=10, doubles=())
+    alone = world.training.screen.take(world.training.screen.is_control)
+    with pytest.raises(NotEnoughTraining):
+        small(SamsVae).fit(replace(world.training, screen=alone))
+
+
+@pytest.mark.parametrize("field", [{"n_latent": 0}, {"mask_prior": 1.5}, {"validation": 0.95}])
+def test_fields_out_of_range_are_refused(field):
+    with pytest.raises(BadOption):
+        SamsVae(**field)
+
+
+# ----------------------------------------------------------------------------------------------------- the engine
+def test_fit_takes_run_options_and_goes_on_from_a_folder(tmp_path):
+    world = count_world(n_targets=3, cells_each=20, doubles=())
+    model = small(SamsVae)
+    assert isinstance(model, TrainsByGradient)
+    options = RunOptions(folder=tmp_path / "run", checkpoint_seconds=0.0)
+    first = model.fit(world.training, options=options)
+    again = model.fit(world.training, options=options)
+    plain = model.fit(world.training)
+    for name, array in first.state().items():
+        assert np.array_equal(array, again.state()[name]), name
+        assert np.array_equal(array, plain.state()[name]), name
+    assert (tmp_path / "run" / "best.safetensors").exists()
+
+
+def test_arrays_of_a_fitted_model_are_short():
+    fitted = small(SamsVae).fit(count_world(n_targets=3, cells_each=20, doubles=()).training)
+    assert {array.dtype for array in fitted.state().values()} <= {np.dtype(np.float32), np.dtype(np.uint8)}
+    assert fitted.losses.shape == (4, 2)
+
+
+def test_fitting_and_predicting_leave_the_generator_of_torch_alone():
+    training = count_world(n_targets=3, cells_each=20, doubles=()).training
+    before = torch.get_rng_state()
+    small(SvaePlus).fit(training).predict(["G000"])
+    assert torch.equal(before, torch.get_rng_state())
+
+
+def test_batches_of_a_backed_screen_are_those_of_memory(tmp_path):
+    import anndata
+
+    from perturbcast.data.matrix import BackedCsr
+    from perturbcast.nn.cells import CellBatches
+
+    screen = count_world(n_targets=3, cells_each=20, doubles=()).training.screen
+    assert screen.scale is Scale.COUNTS
+    path = tmp_path / "screen.h5ad"
+    anndata.AnnData(screen.matrix.matrix).write_h5ad(path)
+    import h5py
+
+    with h5py.File(path) as file:
+        indptr = file["X"]["indptr"][:].astype(np.int64)
+    backed = replace(screen, matrix=BackedCsr(path, "X", screen.matrix.shape, indptr))
+    cells, train = np.array([70, 3, 41, 5]), np.arange(screen.n_cells)
+    batches = [
+        CellBatches.of(each, columns=("G000", "G001"), train_cells=train).batch(cells) for each in (screen, backed)
+    ]
+    assert torch.equal(batches[0].values, batches[1].values)
+    assert torch.equal(batches[0].library, batches[1].library)
+    moments = [
+        CellBatches.of(each, columns=(), train_cells=train).moments(train, logarithm=True) for each in (screen, backed)
+    ]
+    np.testing.assert_array_equal(moments[0], moments[1])
+    dense = np.log1p(screen.matrix.matrix.toarray().astype(np.float64))
+    np.testing.assert_allclose(moments[0][0], dense.mean(0))
+    np.testing.assert_allclose(moments[0][1], dense.std(0, ddof=1))
