@@ -4,8 +4,8 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from perturbcast.errors import UnknownKnowledge
-from perturbcast.networks.reference import read_network
+from perturbcast.errors import MissingFile, UnknownKnowledge
+from perturbcast.networks.reference import read_network, read_reference
 
 
 def weight(graph, source, target):
@@ -74,3 +74,43 @@ def test_a_gene_table_brings_current_symbols(shared):
 def test_gene_sets_are_no_network(shared):
     with pytest.raises(UnknownKnowledge, match="a file of gene sets"):
         read_network(shared / "data/networks/reactome.gmt")
+
+
+def test_a_reference_says_where_it_comes_from_and_which_version(shared, tmp_path):
+    reference = read_reference(shared / "data/networks/trrust_human.tsv")
+    assert reference.directed
+    assert reference.source == "trrust_human.tsv"
+    assert reference.network.edges().set_index(["source", "target"]).loc[("AATF", "BAX"), "sign"] == -1
+    assert not read_reference(shared / "data/networks/string_human.csv").directed
+    (tmp_path / "own.tsv").write_text("source\ttarget\tweight\nSTAT1\tIRF1\t1\n")
+    one = read_reference(tmp_path / "own.tsv").version
+    assert len(one) == 12
+    (tmp_path / "own.tsv").write_text("source\ttarget\tweight\nSTAT1\tIRF1\t2\n")
+    assert read_reference(tmp_path / "own.tsv").version != one
+
+
+def test_gene_sets_become_complexes_or_regulons(tmp_path):
+    path = tmp_path / "sets.gmt"
+    path.write_text("STAT1 ENCODE\t\tIRF1\tJAK2\tGBP1\nMYC CHEA\t\tNCL\tIRF1\tJAK2\n")
+    joined = read_reference(path)
+    assert not joined.directed
+    edges = set(map(tuple, joined.network.edges()[["source", "target"]].to_numpy()))
+    assert ("GBP1", "IRF1") in edges
+    assert ("IRF1", "GBP1") in edges
+    assert ("NCL", "GBP1") not in edges
+    regulons = read_reference(path, sets="regulator")
+    assert regulons.directed
+    edges = set(map(tuple, regulons.network.edges()[["source", "target"]].to_numpy()))
+    assert edges == {
+        ("STAT1", "IRF1"),
+        ("STAT1", "JAK2"),
+        ("STAT1", "GBP1"),
+        ("MYC", "NCL"),
+        ("MYC", "IRF1"),
+        ("MYC", "JAK2"),
+    }
+
+
+def test_a_reference_that_is_not_there_is_refused(tmp_path):
+    with pytest.raises(MissingFile):
+        read_reference(tmp_path / "absent.tsv")
