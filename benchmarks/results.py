@@ -16,7 +16,7 @@ from perturbcast._progress import BarProgress
 from perturbcast.metrics.retrieval import distances, midrank_accuracy
 from perturbcast.report.build import panels_of
 from perturbcast.report.figures import floor_to_ceiling
-from perturbcast.report.summary import number, read_tables, sections_of
+from perturbcast.report.summary import Tables, number, read_tables, sections_of
 
 ROOT = Path(__file__).resolve().parents[1]
 SHARED = ROOT.parent / "shared" / "data"
@@ -24,6 +24,11 @@ KNOWLEDGE = ("genes", "networks")
 OWN_GENES_KEPT = "pds_cosine_perturbed, own genes kept"  # the definition that the known values fit best
 PROFILES = ("additive:residual-mean", "kappa-additive:global", "kappa-additive:per-gene", "linear:paper")
 MODELS = ("baselines", *PROFILES, "mean:cells", "mean:with-control")
+
+NOTE_OF_DOUBLES = (
+    "The plain version's draw of doubles is not known. This comparison keeps to the test doubles whose singles were both "
+    "seen (126 of the 130 doubles have both); the table above counts all."
+)
 
 
 @dataclass(frozen=True)
@@ -58,7 +63,7 @@ STUDIES = (
             ("doubles", "no-change", "l2", 24.06),
             ("doubles", "additive", "l2", 19.29),
             ("doubles", "kappa-additive:global", "l2", 16.97),
-            ("doubles", "kappa-additive:per-gene", "l2", 16.47),
+            ("doubles", "kappa-additive", "l2", 16.47),
             ("doubles", "lowrank-additive", "l2", 16.44),
         ),
     ),
@@ -161,19 +166,29 @@ def discrimination_with_own_genes(folder: Path, *, split: str, model: str) -> fl
     return float(np.mean(scores))
 
 
-def against_known(study: Study, summary: pd.DataFrame, folder: Path) -> list[str]:
+def against_known(study: Study, tables: Tables) -> list[str]:
     """Our value beside the plain numpy version's, for every value known."""
     if not study.known:
         return []
-    lines = ["", "| split | model | metric | plain numpy version | here | difference |", "|---|---|---|---|---|---|"]
+    table = summary_of_answered_doubles(tables.scores) if study.splits == ("doubles",) else tables.summary
+    lines = ["", NOTE_OF_DOUBLES] if study.splits == ("doubles",) else []
+    lines += ["", "| split | model | metric | plain numpy version | here | difference |", "|---|---|---|---|---|---|"]
     for split, model, metric, known in study.known:
-        keep = (summary.split == split) & (summary.model == model) & (summary.metric == metric)
-        found = summary[keep & (summary.gene_set == "all")]["mean"]
+        keep = (table.split == split) & (table.model == model) & (table.metric == metric)
+        found = table[keep & (table.gene_set == "all")]["mean"]
         value = float(found.iloc[0]) if len(found) else np.nan
         if metric == OWN_GENES_KEPT:
-            value = discrimination_with_own_genes(folder, split=split, model=model)
-        lines.append(f"| {split} | {model} | {metric} | {known:g} | {number(value)} | {value - known:+.3f} |")
+            value = discrimination_with_own_genes(tables.folder, split=split, model=model)
+        lines.append(f"| {split} | {model} | {metric} | {known:g} | {value:.4g} | {value - known:+.3f} |")
     return lines
+
+
+def summary_of_answered_doubles(scores: pd.DataFrame) -> pd.DataFrame:
+    """Means over the test doubles whose singles were both seen, seeds weighed equally."""
+    both = scores[(scores.model == "additive") & (scores.support == "singles")][["seed", "condition"]].drop_duplicates()
+    kept = scores.merge(both, on=["seed", "condition"])
+    by_seed = kept.groupby(["split", "model", "metric", "gene_set", "seed"], sort=False)["value"].mean()
+    return by_seed.groupby(["split", "model", "metric", "gene_set"], sort=False).mean().rename("mean").reset_index()
 
 
 def chapter(study: Study, folder: Path) -> list[str]:
@@ -189,7 +204,7 @@ def chapter(study: Study, folder: Path) -> list[str]:
             floor_to_ceiling(panels).savefig(ROOT / "docs" / picture, dpi=110, bbox_inches="tight")
             lines += [f"![Models between floor and ceiling]({picture})", ""]
         lines += table_of(section, tables.summary)
-    return lines + against_known(study, tables.summary, folder) + [""]
+    return lines + against_known(study, tables) + [""]
 
 
 def main() -> None:

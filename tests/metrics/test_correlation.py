@@ -12,7 +12,7 @@ from worlds import make_evaluation, with_prediction
 
 from perturbcast.data.scale import Scale
 from perturbcast.errors import MetricNeeds
-from perturbcast.metrics.base import Evaluation
+from perturbcast.metrics.base import Evaluation, get_metric
 from perturbcast.metrics.correlation import (
     ate_r2,
     ate_rho,
@@ -115,3 +115,15 @@ def test_fold_changes_are_refused_on_other_scales():
     )
     with pytest.raises(MetricNeeds, match="zscore"):
         fold_changes(Evaluation(truth, predicted, evaluation.training))
+
+
+def test_the_mean_summed_in_another_order_still_counts_as_no_information():
+    evaluation = make_evaluation(seed=5)
+    rows = evaluation.training.response
+    votes = np.ones(len(rows))
+    other_order = np.tile(votes[::-1] @ rows[::-1] / votes.sum() * (1 + 2e-16), (evaluation.truth.n_queries, 1))
+    same = dataclasses.replace(
+        evaluation, predicted=dataclasses.replace(evaluation.predicted, response=other_order), cache={}
+    )
+    mask = np.ones_like(other_order, dtype=bool)
+    assert np.nan_to_num(get_metric("pearson_delta_perturbed").score(same, mask)).tolist() == [0.0] * len(mask)

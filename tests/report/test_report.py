@@ -181,3 +181,13 @@ def test_a_figure_is_the_same_every_time():
     match = Match("best: A", rng.normal(size=30), rng.normal(size=30), genes)
     pictures = {to_svg(predicted_against_observed([match], unit="ln")) for _ in range(2)}
     assert len(pictures) == 1
+
+
+def test_a_model_that_answered_one_easy_query_is_not_called_the_best(tmp_path):
+    scores = scores_table()
+    lucky = scores[(scores.model == "mean") & (scores.condition == "G1")].assign(model="linear")
+    lucky = lucky.assign(value=lucky.value.where(lucky.metric != "l2", 0.1))
+    refused = scores[scores.metric == "prediction"].assign(model="linear")
+    (section,) = sections_of(read_tables(write_folder(tmp_path, pd.concat([scores, lucky, refused]))))
+    assert section.best_model == "kernel-ridge"
+    assert [row.model for row in section.rows if row.cells[0]][-2:] == ["linear", "ceiling:duplicate"]

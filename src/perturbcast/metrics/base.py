@@ -49,6 +49,9 @@ class MetricCard:
     reaches_perfect: bool = True  # whether predicting the truth exactly gives `perfect`
 
 
+ROUNDING = 1e-11  # of the largest mean response: a sum in another order differs by less
+
+
 @dataclass(frozen=True)
 class Evaluation:
     """Everything a metric may read. Truth and prediction have the same queries and genes, in the same order.
@@ -90,6 +93,15 @@ class Evaluation:
     def perturbed_mean(self) -> np.ndarray:
         """(gene,) mean training response, one vote per query: the reference Δ̄."""
         return self.training.perturbed_mean()
+
+    @cached_property
+    def against_perturbed_mean(self) -> tuple[np.ndarray, np.ndarray]:
+        """(query, gene) prediction and truth less the perturbed mean; what rounding alone leaves counts as nothing."""
+        mean = self.perturbed_mean
+        negligible = ROUNDING * np.abs(mean).max(initial=0.0)
+        sides = [side - mean for side in (self.predicted.response, self.truth.response)]
+        predicted, truth = (np.where(np.abs(side) > negligible, side, 0.0) for side in sides)
+        return predicted, truth
 
     @cached_property
     def control(self) -> np.ndarray:
@@ -207,8 +219,4 @@ def _against(evaluation: Evaluation, reference: str) -> tuple[np.ndarray, np.nda
     predicted, truth = evaluation.predicted.response, evaluation.truth.response
     if reference == "control":
         return predicted, truth
-    shifted: Any = evaluation.cache.get("against perturbed mean")
-    if shifted is None:
-        shifted = predicted - evaluation.perturbed_mean, truth - evaluation.perturbed_mean
-        evaluation.cache["against perturbed mean"] = shifted
-    return shifted
+    return evaluation.against_perturbed_mean

@@ -114,12 +114,7 @@ def _responses(evaluation: Evaluation) -> tuple[np.ndarray, np.ndarray]:
 
 
 def _centred_responses(evaluation: Evaluation) -> tuple[np.ndarray, np.ndarray]:
-    """Both sides less the training mean; what is left of it by rounding alone counts as nothing."""
-    mean = evaluation.perturbed_mean
-    negligible = TIE * np.linalg.norm(mean)
-    sides = [side - mean for side in _responses(evaluation)]
-    predicted, truth = (np.where(np.linalg.norm(side, axis=1)[:, None] > negligible, side, 0.0) for side in sides)
-    return predicted, truth
+    return evaluation.against_perturbed_mean
 
 
 def _share_responses(evaluation: Evaluation) -> tuple[np.ndarray, np.ndarray]:

@@ -20,7 +20,7 @@ from perturbcast.report.figures import (
     to_svg,
     violins,
 )
-from perturbcast.report.summary import CEILING, Headline, Section, Tables, read_tables, rows_of, sections_of
+from perturbcast.report.summary import CEILING, Headline, Section, Tables, best_model, read_tables, rows_of, sections_of
 
 BOUNDS = ("floor", "ceiling")
 FLOOR_NOTE = " Red: the floor, no knowledge of which gene was perturbed."
@@ -224,21 +224,23 @@ def part_of(tables: Tables, section: Section) -> pd.DataFrame:
 
 
 def panels_of(tables: Tables, section: Section) -> list[Panel]:
-    """One panel per headline, models best first by the first headline."""
+    """One panel per headline, models best first by the first headline; those that refused queries say how many."""
     part = part_of(tables, section)
+    most = max((row.n for row in section.rows if not row.is_reference), default=0)
+    shown = {row.model: row.model if row.n == most else f"{row.model} ({row.n} of {most})" for row in section.rows}
     panels = []
     for headline in section.headlines:
         rows = {str(row["model"]): row for row in rows_of(part, headline)}
         order = [row.model for row in section.rows if not row.is_reference and row.model in rows]
         means = {model: float(rows[model]["mean"]) for model in order if np.isfinite(rows[model]["mean"])}
-        best = (min if headline.arrow == "↓" else max)(means.values(), default=np.nan)
+        winner = best_model(part, headline)
         intervals = tuple(
             Interval(
-                model,
+                shown[model],
                 mean,
                 float(rows[model]["ci_low"]),
                 float(rows[model]["ci_high"]),
-                bool(np.isclose(mean, best)),
+                bool(np.isclose(mean, means[winner])) and rows[model]["n"] == rows[winner]["n"],
             )
             for model, mean in means.items()
         )

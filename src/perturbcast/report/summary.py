@@ -179,19 +179,17 @@ def section_of(tables: Tables, dataset: str, split: str, position: int) -> Secti
 
 
 def best_model(part: pd.DataFrame, headline: Headline) -> str:
-    """The model with the best mean, ceilings aside."""
-    means = {
-        str(row["model"]): float(row["mean"])
-        for row in rows_of(part, headline)
-        if np.isfinite(row["mean"]) and not row["model"].startswith(CEILING)
-    }
-    if not means:
+    """The model with the best mean among those that answered the most queries, ceilings aside."""
+    rows = [row for row in rows_of(part, headline) if np.isfinite(row["mean"]) and not row["model"].startswith(CEILING)]
+    if not rows:
         return ""
+    most = max(row["n"] for row in rows)
+    means = {str(row["model"]): float(row["mean"]) for row in rows if row["n"] == most}
     return (min if headline.arrow == "↓" else max)(means, key=lambda model: means[model])
 
 
 def model_rows(part: pd.DataFrame, headlines: tuple[Headline, ...], best: dict[Headline, str]) -> tuple[Row, ...]:
-    """One row per model, best first by the first headline, ceilings at the end."""
+    """One row per model, best first by the first headline; then those that refused queries, then ceilings."""
     by_key = {(row["model"], row["metric"], row["gene_set"]): row for row in part.to_dict("records")}
     rows = []
     for model in part.model.unique():
@@ -201,9 +199,12 @@ def model_rows(part: pd.DataFrame, headlines: tuple[Headline, ...], best: dict[H
         rows.append((Row(model, model.startswith(CEILING), n, refused, cells), found))
     sign = 1 if headlines and headlines[0].arrow == "↓" else -1
 
-    def position(entry: tuple[Row, list[Any]]) -> tuple[bool, float]:
-        first = entry[1][0]["mean"] if entry[1] and entry[1][0] is not None else np.nan
-        return entry[0].is_reference, float(sign * first) if np.isfinite(first) else np.inf
+    most = max((row.n for row, _ in rows if not row.is_reference), default=0)
+
+    def position(entry: tuple[Row, list[Any]]) -> tuple[bool, bool, float]:
+        row, found = entry
+        first = found[0]["mean"] if found and found[0] is not None else np.nan
+        return row.is_reference, row.n < most, float(sign * first) if np.isfinite(first) else np.inf
 
     return tuple(row for row, _ in sorted(rows, key=position))
 
