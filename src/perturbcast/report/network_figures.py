@@ -290,6 +290,9 @@ def _draw_degrees(axis: "Axes", out_degree: np.ndarray, in_degree: np.ndarray) -
             axis.step(ordered, np.arange(1, len(ordered) + 1), where="post", color=colour, linewidth=2, label=label)
     axis.set_xscale("log")
     axis.set_yscale("log")
+    for side, largest in ((axis.xaxis, max(out_degree.max(), in_degree.max())), (axis.yaxis, len(out_degree))):
+        powers = [10**power for power in range(int(np.log10(max(largest, 1))) + 1)]
+        side.set_ticks(powers, [f"{power:,}" for power in powers])  # the house style draws no powers of ten
     axis.set_xlabel("edges")
     axis.set_ylabel("genes with at least so many")
     axis.grid(color=GRID, linewidth=0.8)
