@@ -157,6 +157,11 @@ class NetworkBatches:
         """How many cells there are to choose from."""
         return self.labelled.n_cells
 
+    @property
+    def library(self) -> Float[np.ndarray, " cell"]:
+        """Molecules per cell."""
+        return self.labelled.cells.library
+
     def batch(self, cells: Int[np.ndarray, " cell"], *, rank: int = 0, n_parts: int = 1) -> Batch:
         """The share of process `rank` in a batch of cells."""
         plain = self.labelled.batch(cells, rank=rank, n_parts=n_parts)

@@ -1,6 +1,6 @@
 """How GPO-VAE is fitted: genes of the network, targets of its alignment, labels, training, anchors."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -24,6 +24,9 @@ from perturbcast.networks.universe import LOSS, direction_of
 if TYPE_CHECKING:
     from perturbcast.models.vae.gpo_vae import GpoVae
     from perturbcast.training.plan import RunOptions
+
+
+FEW = 5.0  # entries without noise that the overall variance stands for, where that of a gene is estimated
 
 
 @dataclass(frozen=True)
@@ -101,7 +104,7 @@ def fitted_state(
     state = {NET + name: tensor.numpy() for name, tensor in trained.weights.items()}
     state |= {"columns": encode_text(genes.columns), "likelihood": encode_text([likelihood])}
     state |= {"notes": encode_text(notes), "losses": _losses(trained.history)}
-    state |= {"n_perturbed": np.array(genes.n_perturbed), "n_artefacts": np.array(labels.shape[1])}
+    state |= {"n_perturbed": np.array([genes.n_perturbed]), "n_artefacts": np.array([labels.shape[1]])}
     state |= _starts(network.eval(), source, train_cells[screen.is_control[train_cells]])
     if model.anchored:
         state["anchors"] = _anchors_of(model, training.responses, state)
@@ -115,6 +118,8 @@ def _labels(model: "GpoVae", screen: Screen, *, seed: int) -> tuple[Float[np.nda
     if model.quality == "none":
         return off, ["quality of cells: not asked for, so the artefact path is off."]
     rule = PUBLISHED if model.quality == "published" else ArtefactRule()
+    flags = [flag for flag in rule.flags if flag != "doublet"] + ["doublet"] * model.doublets
+    rule = replace(rule, flags=tuple(flags))
     found = artefact_labels(screen, rule=rule, seed=seed)
     notes = list(found.notes)
     if not found.failed.any():
@@ -298,13 +303,19 @@ def anchors(
     """What brings predictions to the best guess between them and the training means, by empirical Bayes.
 
     rest = observed - predicted has variance v + error²: v, by which the network is off, is estimated over genes and
-    over queries as v_q v_g / mean(v), and the rest is shrunk by v / (v + error²). Means of many cells are kept as they
-    are; those of few cells are drawn to what the network makes of all cells.
+    over queries as v_q v_g / v, noisy entries counting for little, and the rest is shrunk by v / (v + error²). Means of
+    many cells are kept as they are; those of few cells are drawn to what the network makes of all cells.
     """
     rest = observed - predicted
-    excess = rest**2 - error**2
-    by_query = np.maximum(excess.mean(axis=1, keepdims=True), 0.0)
-    by_gene = np.maximum(excess.mean(axis=0, keepdims=True), 0.0)
-    whole = max(float(by_query.mean()), 1e-12)
-    off = by_query * by_gene / whole
-    return np.asarray(rest * np.divide(off, off + error**2, out=np.zeros_like(rest), where=off > 0))
+    excess, noise = rest**2 - error**2, error**2
+    exact = 1 / (noise + 1e-3 * max(float((rest**2).mean()), 1e-12)) ** 2
+    whole = max(float((exact * excess).sum() / exact.sum()), 1e-12)
+    told = (whole / (noise + whole)) ** 2  # how much an entry says of v, 0 to 1
+
+    def off(axis: int) -> np.ndarray:
+        """v along an axis, with as much weight on the whole as on `FEW` entries without noise."""
+        total = (told * excess).sum(axis=axis, keepdims=True) + FEW * whole
+        return np.asarray(np.maximum(total / (told.sum(axis=axis, keepdims=True) + FEW), 0.0))
+
+    variance = off(1) * off(0) / whole
+    return np.asarray(rest * np.divide(variance, variance + noise, out=np.zeros_like(rest), where=variance > 0))

@@ -47,7 +47,7 @@ class FittedGpo(FittedLatent):
     @cached_property
     def sources(self) -> dict[str, int]:
         """The targets of training and their dosage columns; extended genes come after them."""
-        return {name: place for name, place in self.columns.items() if place < int(self._state["n_perturbed"])}
+        return {name: place for name, place in self.columns.items() if place < int(self._state["n_perturbed"][0])}
 
     @property
     def notes(self) -> tuple[str, ...]:
@@ -75,7 +75,7 @@ class FittedGpo(FittedLatent):
                 n_columns=len(self.columns),
                 standardise=blank,
                 likelihood=self.likelihood,
-                n_artefacts=int(self._state["n_artefacts"]),
+                n_artefacts=int(self._state["n_artefacts"][0]),
                 prior=arrays["prior"],
             )
         network.load_state_dict({name: torch.from_numpy(np.array(value)) for name, value in arrays.items()})
@@ -167,7 +167,7 @@ class FittedGpo(FittedLatent):
             self.dosage(screen.conditions[code])
         cells = np.arange(screen.n_cells)
         plain = CellBatches.of(screen, columns=list(self.columns), train_cells=cells)
-        good = np.zeros((screen.n_cells, int(self._state["n_artefacts"])), dtype=np.float32)
+        good = np.zeros((screen.n_cells, int(self._state["n_artefacts"][0])), dtype=np.float32)
         source, found = LabelledBatches(plain, good, cells), []
         with torch.no_grad():
             for number, start in enumerate(range(0, len(cells), BOUND_BATCH)):
@@ -188,8 +188,8 @@ class GpoVae(LatentModel):
     responds is in; exact KLs, balanced reconstruction, free artefacts. Predictions of seen conditions are drawn to
     their training means, as far as the number of cells makes these certain, so that no effect that the data pin down
     is lost. Targets without training cells are refused in both (5.9).
-    Differs from the paper in both: extended genes by 5.7 (B8); unmeasured targets take part but have no ΔX; scale and
-    depth of predictions as in sams-vae; stops by patience.
+    Differs from the paper in both: doublets are looked for on demand only; extended genes by 5.7 (B8); unmeasured
+    targets take part but have no ΔX; scale and depth of predictions as in sams-vae; stops by patience.
     """
 
     card: ClassVar[ModelCard] = ModelCard(
@@ -224,6 +224,7 @@ class GpoVae(LatentModel):
     max_extended: Annotated[int, Range(0)] | None = 1000
     artefact: Literal["free", "network"] = "free"  # q(a); network: published (B17)
     quality: Literal["rule", "published", "none"] = "rule"  # how cells of low quality are told (spec 4.3)
+    doublets: bool = False  # also by Scrublet, which takes about a minute per 10,000 cells; published
     reconstruction: Literal["none", "paper", "balanced"] = "balanced"  # (15) and B9
     counterfactual: Annotated[float, Range(0.0)] = 0.1  # β; spec 6
     counterfactual_kl: Literal["exact", "published"] = "exact"  # (7) or (17)
@@ -287,8 +288,8 @@ class GpoVae(LatentModel):
     ) -> FittedGpo:
         """The trained model. `options` say what to run on and where to keep checkpoints.
 
-        Raises what `LatentModel.fit` raises; NeedsKnowledge where `prior_graph` is not among the graphs given; BadOption
-        where effects are aligned without the strengths of mean-field embeddings.
+        Raises what `LatentModel.fit` raises; NeedsKnowledge where `prior_graph` is not among the graphs given;
+        BadOption where effects are aligned without the strengths of mean-field embeddings.
         """
         from perturbcast.models.vae.gpo_fit import fitted_state
 
