@@ -29,6 +29,9 @@ def screen_of(values: np.ndarray, conditions: tuple[str, ...], code: np.ndarray,
     )
 
 
+SLOPE = 0.2  # of the leaky ReLU of the network that makes cells
+
+
 @dataclass(frozen=True)
 class MaskWorld:
     """Cells, and the mask that made them."""
@@ -37,7 +40,7 @@ class MaskWorld:
     mask: np.ndarray  # (target, latent)
 
 
-def mask_world(*, n_latent=5, n_targets=20, n_genes=60, cells_each=60, per_target=1.5, seed=0) -> MaskWorld:
+def mask_world(*, n_latent=6, n_targets=60, n_genes=60, cells_each=40, per_target=1.2, seed=0) -> MaskWorld:
     """The simulator of SAMS-VAE: masks, effects of ±𝒩(5, 0.5²), a fixed random network, 20 % of variance noise."""
     rng = np.random.default_rng(seed)
     mask = rng.random((n_targets, n_latent)) < per_target / n_latent
@@ -48,8 +51,10 @@ def mask_world(*, n_latent=5, n_targets=20, n_genes=60, cells_each=60, per_targe
     code = np.repeat(np.arange(n_targets + 1), [cells_each * 5] + [cells_each] * n_targets)
     labels = np.array([CONTROL, *(f"T{number:02d}" for number in range(n_targets))])[code]
     hidden = rng.normal(size=(len(code), n_latent)) + effect[code]
-    hidden = np.tanh(hidden @ np.linalg.qr(rng.normal(size=(50, n_latent)))[0].T * 0.7)
-    values = hidden @ rng.normal(size=(50, n_genes))
+    for width in (50, 50, n_genes):
+        hidden = hidden @ np.linalg.qr(rng.normal(size=(max(width, hidden.shape[1]), hidden.shape[1])))[0][:width].T
+        hidden = np.where(hidden > 0, hidden, SLOPE * hidden)
+    values = hidden
     values = (values - values.mean(0)) / values.std(0)
     values = values * np.sqrt(0.8) + rng.normal(size=values.shape) * np.sqrt(0.2)
     place = np.array([names.index(label) for label in labels])

@@ -325,3 +325,9 @@ def test_two_processes_give_the_loss_curve_of_one():
 def test_seeds_of_different_purposes_differ_and_are_stable():
     assert derived_seed(0, "step", 1) != derived_seed(0, "step", 2) != derived_seed(1, "step", 2)
     assert derived_seed(0, "step", 1) == derived_seed(0, "step", 1) < 2**63
+
+
+@pytest.mark.slow
+def test_divergence_in_two_processes_is_the_same_coded_error():
+    with pytest.raises(TrainingDiverged, match=r"'error' is nan at step 2"):
+        trained(toy(poison_at=2), options=RunOptions(devices=2))
