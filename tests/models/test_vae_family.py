@@ -197,7 +197,7 @@ def mask_f1(**fields):
 
 def test_masks_of_the_sams_simulator_are_found():
     found, chance = mask_f1(lr=1e-2, max_epochs=60)
-    assert found > 0.7
+    assert found > 0.65
     assert found > chance + 0.2
 
 
