@@ -25,6 +25,7 @@ from perturbcast.networks.network import Network
 from perturbcast.networks.reference import read_reference
 from perturbcast.networks.scores import score_against, score_directness, score_network, truth_of_world
 from perturbcast.networks.universe import universe_of
+from perturbcast.report.network_figures import block_heatmap, hubs, subnetwork
 
 ROOT = Path(__file__).resolve().parents[1]
 SHARED = ROOT.parent / "shared" / "data"
@@ -37,6 +38,7 @@ SIZES = {  # name -> settings of the world, seeds
 }
 SCORES = ("auprc", "auroc", "epr", "signed_accuracy", "auprc_direct_among_linked", "top_direct", "top_indirect")
 REFERENCES = ("trrust_human.tsv", "collectri_human.csv", "dorothea_abc_human.tsv.gz", "string_human.csv")
+PICTURES = {"blocks": "Blocks", "pathway": "Interferon-gamma pathway and its neighbours", "hubs": "Hubs"}
 PATHWAY = ("IFNGR1", "IFNGR2", "JAK2", "STAT1", "IRF1")
 TOPS = (20, 50, 100, 200, 500, 1000)
 
@@ -172,7 +174,12 @@ def causalbench_chapter(networks: dict[str, Network], tests: InterventionTests, 
 
 def reference_chapter(networks: dict[str, Network], screen: Any) -> list[str]:
     """AUPRC against biological references, with bootstrap intervals over sources."""
-    lines = ["### Against biological references", "", "AUPRC with 95 % interval over sources (chance in the head).", ""]
+    lines = [
+        "### Against biological references",
+        "",
+        "AUPRC of the training cells' networks, 95 % interval over sources.",
+        "",
+    ]
     universe = universe_of(screen, measured_sources=False)
     table: dict[str, dict[str, str]] = {}
     for file in REFERENCES:
@@ -183,8 +190,8 @@ def reference_chapter(networks: dict[str, Network], screen: Any) -> list[str]:
             )
             row = found.set_index("score").loc["auprc"]
             head = (
-                f"{reference.name} {reference.version}: {row['n_true']} of {row['n_pairs']} pairs, "
-                f"{row['n_sources']} sources, chance {row['chance']:.3f}"
+                f"{reference.name} {reference.version}: {row['n_true']:.0f} of {row['n_pairs']:,.0f} pairs, "
+                f"{row['n_sources']:.0f} sources, chance {row['chance']:.3f}"
             )
             cell = f"{row['value']:.3f} ({row['low']:.3f} to {row['high']:.3f})"
             table.setdefault(method, {})[head] = cell
@@ -218,12 +225,22 @@ def pathway_chapter(network: Network) -> list[str]:
     )
     lines += ["", "Share of the 20 strongest targets that two sources have in common:", ""]
     members = [gene for gene in PATHWAY if gene in sources]
+    draw(network)
     lines += ["| | " + " | ".join(members) + " | nearest other source |", "|---" * (len(members) + 2) + "|"]
     for gene in members:
         others = overlap.loc[gene].drop(members).sort_values(ascending=False, kind="stable")
         cells = ["–" if gene == other else f"{overlap.loc[gene, other]:.2f}" for other in members]
         lines.append(f"| {gene} | " + " | ".join(cells) + f" | {others.index[0]} {others.iloc[0]:.2f} |")
-    return [*lines, ""]
+    pictures = [f"![{title}](figures/network-papalexi-{name}.png)" for name, title in PICTURES.items()]
+    return [*lines, "", "The 300 strongest edges of mean-difference:", "", *pictures, ""]
+
+
+def draw(network: Network) -> None:
+    """The pictures of the page."""
+    shown = network.top(300)
+    figures = {"blocks": block_heatmap(shown), "pathway": subnetwork(shown, PATHWAY), "hubs": hubs(shown)}
+    for name, figure in figures.items():
+        figure.savefig(ROOT / "docs" / "figures" / f"network-papalexi-{name}.png", dpi=90, bbox_inches="tight")
 
 
 def main() -> None:
