@@ -13,12 +13,14 @@ from perturbcast.networks.causalbench import (
     false_omission_rate,
     hold_out,
     intervention_tests,
+    linked,
     mean_wasserstein,
     published_false_omission_rate,
 )
 from perturbcast.networks.covariation import dense_columns
 from perturbcast.networks.methods import infer
 from perturbcast.networks.network import Network
+from perturbcast.networks.topology import reachable
 from perturbcast.networks.universe import Universe
 
 
@@ -92,6 +94,19 @@ def test_omitted_pairs_are_those_that_no_path_joins():
     assert false_omission_rate(chain, tests, max_path=None) == 1 / 6
     cycle = of("ab", "bc", "cd", "da")
     assert np.isnan(false_omission_rate(cycle, tests, max_path=None))
+
+
+@pytest.mark.parametrize("max_path", [1, 2, 3, None])
+def test_paths_from_sources_are_those_of_the_whole_graph(max_path):
+    rng = np.random.default_rng(0)
+    for _ in range(20):
+        universe = Universe(("d", "a", "x", "c"), tuple("abcdef"))  # x is no target, b, e, f are no sources
+        has = (rng.random((4, 6)) < 0.3) & universe.pairs
+        genes = [*universe.targets, "x"]
+        square = np.zeros((7, 7), dtype=bool)
+        square[np.ix_([genes.index(gene) for gene in universe.sources], range(6))] = has
+        expected = reachable(square, max_path=max_path)[[genes.index(gene) for gene in universe.sources], :6]
+        np.testing.assert_array_equal(linked(has, universe, max_path=max_path), expected)
 
 
 def test_predicted_pairs_are_left_out_whatever_the_order_of_names():

@@ -328,3 +328,22 @@ def test_the_list_of_methods_names_settings_and_cards():
     assert isinstance(
         infer(simulate(n_cells=60, n_genes=40, n_targets=4, n_doubles=0).screen, method="random"), Network
     )
+
+
+def test_contexts_are_averaged_by_their_cells():
+    world = simulate(n_cells=900, n_genes=40, n_targets=5, n_doubles=0, n_contexts=2, seed=3)
+    screen, gene = world.screen, 3
+    source = universe_of(screen).sources[0]
+    expected, n_total = 0.0, 0
+    for context in range(2):
+        here = screen.context_code == context
+        own = np.flatnonzero(here & (screen.condition_code == screen.conditions.index(source)))
+        means = [
+            float(dense_columns(screen, genes=np.array([gene]), cells=cells).mean())
+            for cells in (own, np.flatnonzero(here & screen.is_control))
+        ]
+        expected, n_total = expected + len(own) * (means[0] - means[1]), n_total + len(own)
+    network = infer(screen, method="mean-difference")
+    assert network.between([source], [str(screen.genes[gene])])[0, 0] == pytest.approx(
+        abs(expected / n_total), rel=1e-4
+    )

@@ -23,7 +23,6 @@ from perturbcast.data.screen import Screen
 from perturbcast.errors import BadOption, NoControl, NoEvaluablePair
 from perturbcast.networks.covariation import dense_columns
 from perturbcast.networks.network import Network
-from perturbcast.networks.topology import reachable
 from perturbcast.networks.two_sample import Groups, compare
 from perturbcast.networks.universe import Universe, universe_of
 
@@ -153,15 +152,29 @@ def _omitted(
     has: Bool[np.ndarray, "source target"], tests: InterventionTests, *, max_path: int | None
 ) -> Bool[np.ndarray, "source target"]:
     """Pairs of the universe that no path of the edges `has` joins."""
-    universe = tests.universe
-    genes = list(dict.fromkeys([*universe.sources, *universe.targets]))
-    place = {gene: number for number, gene in enumerate(genes)}
-    rows = np.array([place[gene] for gene in universe.sources])
-    columns = np.array([place[gene] for gene in universe.targets])
-    square = np.zeros((len(genes), len(genes)), dtype=bool)
-    square[np.ix_(rows, columns)] = has
-    linked = reachable(square, max_path=max_path)
-    return np.asarray(universe.pairs & ~linked[np.ix_(rows, columns)], dtype=bool)
+    return np.asarray(tests.universe.pairs & ~linked(has, tests.universe, max_path=max_path), dtype=bool)
+
+
+def linked(
+    has: Bool[np.ndarray, "source target"], universe: Universe, *, max_path: int | None
+) -> Bool[np.ndarray, "source target"]:
+    """Whether a path of 1 to `max_path` of the edges `has` leads from a source to a target.
+
+    Only sources have outgoing edges, so paths run over those targets that are sources too: sources² x targets a step.
+    """
+    if max_path is not None and max_path < 1:
+        raise BadOption(f"max_path={max_path} is below 1.", "Pass 1 or more, or none for paths of any length.")
+    row = {gene: number for number, gene in enumerate(universe.sources)}
+    inner = [(column, row[gene]) for column, gene in enumerate(universe.targets) if gene in row]
+    columns, rows = np.array(inner, dtype=np.int64).reshape(-1, 2).T
+    step = has[rows].astype(np.float32)
+    reached, front = has.copy(), has
+    for _ in range(len(row) if max_path is None else max_path - 1):
+        front = (front[:, columns].astype(np.float32) @ step > 0) & ~reached  # first reached by paths of this length
+        if not front.any():
+            break
+        reached |= front
+    return reached
 
 
 def curve(

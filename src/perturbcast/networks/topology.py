@@ -32,20 +32,23 @@ def reachable(
     return reached
 
 
-def hops(adjacency: Bool[np.ndarray, "gene gene"], *, most: int) -> Int[np.ndarray, "gene gene"]:
-    """Edges on the shortest directed path between two genes: 1 to `most`, 0 where there is none so short."""
+def hops(
+    adjacency: sparse.csr_matrix, *, sources: Int[np.ndarray, " source"], most: int
+) -> Int[np.ndarray, "source gene"]:
+    """Edges on the shortest directed path from some genes to all: 1 to `most`, 0 where there is none so short.
+
+    0 from a gene to itself. BadOption for most < 1.
+    """
     if most < 1:
         raise BadOption(f"most={most} hops is below 1.")
-    found = adjacency.astype(np.int64)
-    np.fill_diagonal(found, 0)
-    edges = sparse.csr_matrix(adjacency, dtype=np.float32)
-    front = sparse.csr_matrix(edges)
-    for length in range(2, most + 1):
-        front = sparse.csr_matrix(front @ edges)
-        rows, cols = front.nonzero()
-        new = (found[rows, cols] == 0) & (rows != cols)
-        found[rows[new], cols[new]] = length
-        front.data[:] = 1.0
+    edges = (adjacency != 0).astype(np.float32)
+    found = np.zeros((len(sources), adjacency.shape[1]), dtype=np.int64)
+    front = edges[sources]
+    for length in range(1, most + 1):
+        reached = front.toarray() > 0
+        found[(found == 0) & reached] = length
+        front = (front @ edges).sign()
+    found[np.arange(len(sources)), sources] = 0
     return found
 
 

@@ -134,12 +134,13 @@ def subnetwork(network: Network, genes: Sequence[str], *, n_neighbours: int = 8,
     if missing:
         raise UnknownGenes(f"{missing[0]!r} is no gene of the network.", did_you_mean(missing[0], network.place))
     near = neighbourhood(network, genes, n_neighbours=n_neighbours)
-    paths = hops(np.asarray(network.weights.toarray() > 0), most=most_hops)
+    starts = np.array([network.place[gene] for gene in genes], dtype=np.int64)
+    paths = hops(network.weights, sources=starts, most=most_hops)
     far = [
-        (a, b, int(paths[network.place[a], network.place[b]]))
-        for a in genes
+        (a, b, int(paths[row, network.place[b]]))
+        for row, a in enumerate(genes)
         for b in genes
-        if paths[network.place[a], network.place[b]] > 1
+        if paths[row, network.place[b]] > 1
     ]
     joined = np.asarray((near.weights + near.weights.T).toarray(), dtype=np.float64)
     for a, b, length in far:
