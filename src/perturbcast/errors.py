@@ -427,6 +427,13 @@ class NotCounts(ModelError):
     remedy = "Name the layer that holds the counts with --layer, or choose --likelihood normal."
 
 
+class NoArtefactModel(ModelError):
+    """The model does not tell artefacts of cells from effects of perturbations, so it cannot clean cells."""
+
+    code = "E516"
+    remedy = "Fit cradle-vae or gpo-vae on a screen in which some cells fail the limits of quality."
+
+
 # -------------------------------------------------------------------------------------------------------- E6 metrics
 class MetricError(PerturbcastError):
     """A metric cannot be computed."""

@@ -1,7 +1,7 @@
 """What the models that decode a latent cell share: their fields, training on cells, and prediction (spec 2, 6, 7)."""
 
 from abc import abstractmethod
-from collections.abc import Mapping
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
@@ -144,18 +144,21 @@ class FittedLatent(FittedModel):
         """
         import torch
 
-        from perturbcast.nn.cells import CellBatches
-
         for code in np.unique(screen.condition_code):
             self.dosage(screen.conditions[code])
         cells = np.arange(screen.n_cells)
-        source = CellBatches.of(screen, columns=list(self.columns), train_cells=cells)
-        found = []
+        source, found = self._source_of(screen), []
         with torch.no_grad():
             for number, start in enumerate(range(0, len(cells), BOUND_BATCH)):
                 batch = source.batch(cells[start : start + BOUND_BATCH])
                 found.append(self.network.bound(batch, seed=seed + number, n_particles=n_particles).numpy())
         return np.concatenate(found).astype(np.float64)
+
+    def _source_of(self, screen: Screen) -> Any:
+        """Batches of a screen as the network reads them."""
+        from perturbcast.nn.cells import CellBatches
+
+        return CellBatches.of(screen, columns=list(self.columns), train_cells=np.arange(screen.n_cells))
 
     def mask(self) -> dict[str, np.ndarray]:
         """Target (or condition) -> (latent,) probability that it moves the unit; empty for models without masks."""
@@ -237,7 +240,6 @@ class LatentModel(Model):
         Raises NeedsCells where only responses are known, NotCounts where counts are asked for and the screen has none,
         NotEnoughTraining without perturbed cells, and what `training.train` raises.
         """
-        from perturbcast.nn.cells import CellBatches
         from perturbcast.nn.latent import standardiser
         from perturbcast.training.engine import train
         from perturbcast.training.seeds import derived_seed, seeded
@@ -246,7 +248,7 @@ class LatentModel(Model):
         likelihood = self._likelihood_for(screen)
         train_cells, valid_cells = held_out_cells(screen.n_cells, share=self.validation, seed=seed)
         columns = self.columns(training.responses.queries)
-        source = CellBatches.of(screen, columns=columns, train_cells=train_cells)
+        source, told = self.source(screen, columns=columns, train_cells=train_cells, seed=seed)
         mean, sd = source.moments(train_cells, logarithm=likelihood == "counts")
         with seeded(derived_seed(seed, "first weights")):
             network = self.network(len(columns), standardiser(mean, sd, likelihood), likelihood)
@@ -265,8 +267,18 @@ class LatentModel(Model):
         state = {NET + name: tensor.numpy() for name, tensor in trained.weights.items()}
         state |= {"columns": encode_text(columns), "likelihood": encode_text([likelihood])}
         state |= {"losses": _losses(trained.history)}
-        state |= _starts(network.eval(), source, train_cells[screen.is_control[train_cells]])
-        return FittedLatent(self, training.responses, state, split_fingerprint=training.split_fingerprint)
+        state |= _starts(network.eval(), source, train_cells[screen.is_control[train_cells]]) | told
+        fitted = self.fitted_class(self, training.responses, state, split_fingerprint=training.split_fingerprint)
+        assert isinstance(fitted, FittedLatent)
+        return fitted
+
+    def source(
+        self, screen: Screen, *, columns: Sequence[str], train_cells: Int[np.ndarray, " train"], seed: int
+    ) -> tuple[Any, dict[str, np.ndarray]]:
+        """Where batches come from, and what else the fitted model keeps; other models read more of a cell."""
+        from perturbcast.nn.cells import CellBatches
+
+        return CellBatches.of(screen, columns=columns, train_cells=train_cells), {}
 
     def _likelihood_for(self, screen: Screen) -> Literal["counts", "normal"]:
         has_counts = screen.scale is Scale.COUNTS
@@ -308,7 +320,7 @@ def _losses(history: tuple[dict[str, float], ...]) -> np.ndarray:
     return np.array(rows, dtype=np.float32).reshape(-1, 2)
 
 
-def _starts(network: Any, source: Any, control: np.ndarray) -> Mapping[str, np.ndarray]:
+def _starts(network: Any, source: Any, control: np.ndarray) -> dict[str, np.ndarray]:
     """Library sizes, and posteriors of some control cells, which predictions start from."""
     import torch
 

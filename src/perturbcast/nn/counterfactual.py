@@ -146,6 +146,17 @@ class LabelledBatches:
         """How many cells there are to choose from."""
         return self.cells.n_cells
 
+    @property
+    def library(self) -> Float[np.ndarray, " cell"]:
+        """Molecules per cell."""
+        return self.cells.library
+
+    def moments(
+        self, cells: Int[np.ndarray, " cell"], *, logarithm: bool
+    ) -> tuple[Float[np.ndarray, " gene"], Float[np.ndarray, " gene"]]:
+        """Mean and standard deviation per gene, as those of `cells`."""
+        return self.cells.moments(cells, logarithm=logarithm)
+
     @cached_property
     def failed(self) -> Bool[np.ndarray, " cell"]:
         """Whether a cell has any artefact."""

@@ -130,15 +130,17 @@ def reconstruction_weight(
     """What each cell's likelihood counts for.
 
     `paper` is (15): f(1 - q) + (1 - f)q with f the share of failing cells in the batch. `balanced` is the same with
-    f̄ of the training cells, over 2f̄(1 - f̄): both kinds count for half and the mean is 1. There, where one kind is
-    so rare that its cells would count more than tenfold, they count tenfold and the others for the rest; where one
-    kind is absent, every cell counts once. Differs from the published code, which has only `paper`: that shrinks the
-    likelihood by 2f(1 - f) against the divergences, and to nothing in a batch of one kind (B9).
+    f̄ of the training cells, over 2f̄(1 - f̄): both kinds count for half and the mean is 1; where one kind is so rare
+    that its cells would count more than tenfold, they count tenfold and the others for the rest. In all forms every
+    cell counts once where training has one kind only. Differs from the published code, which has only `paper`: that
+    shrinks the likelihood by 2f(1 - f) against the divergences, and to nothing in a batch of one kind (B9).
     """
+    both = (failing_trained > 0) & (failing_trained < 1)
     if form == "none":
         return torch.ones_like(failed)
     if form == "paper":
-        return failing * (1 - failed) + (1 - failing) * failed
+        published = failing * (1 - failed) + (1 - failing) * failed
+        return torch.where(both, published, torch.ones_like(failed))
     least = 1 / (2 * MOST_WEIGHT)
     rare = torch.minimum(failing_trained, 1 - failing_trained)
     of_rare = torch.where(rare < least, torch.full_like(rare, MOST_WEIGHT), 1 / (2 * rare.clamp(min=least)))
@@ -146,7 +148,6 @@ def reconstruction_weight(
     failing_is_rare = failing_trained <= 0.5
     of_failed = torch.where(failing_is_rare, of_rare, of_common)
     of_passed = torch.where(failing_is_rare, of_common, of_rare)
-    both = rare > 0
     return torch.where(both, of_passed * (1 - failed) + of_failed * failed, torch.ones_like(failed))
 
 
