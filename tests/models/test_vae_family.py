@@ -29,7 +29,7 @@ SMALL = {"n_latent": 4, "encoder_width": 16, "decoder_width": 16, "n_particles":
 SMALL |= {"max_epochs": 4, "batch_size": 128}
 GUIDE = {"embedding_width": 8, "embedding_layers": 2}
 LEARNS = {"n_latent": 8, "encoder_width": 32, "decoder_width": 32, "n_particles": 2, "n_averaged": 128}
-LEARNS |= {"max_epochs": 150, "batch_size": 64, "lr": 1e-2, "patience": 15}
+LEARNS |= {"max_epochs": 80, "batch_size": 100, "lr": 1e-2, "patience": 15}
 
 
 def small(kind, **changes):
@@ -68,13 +68,13 @@ def test_order_of_genes_does_not_matter(kind):
 
 @pytest.mark.parametrize("kind", KINDS, ids=lambda kind: kind.card.name)
 def test_held_out_doubles_of_the_simulated_world_are_not_worse_than_no_change(kind):
-    world = simulate(n_cells=1500, n_genes=80, n_targets=20, n_doubles=10, seed=0)
+    world = simulate(n_cells=1000, n_genes=80, n_targets=20, n_doubles=10, seed=0)
     truth = world.responses
     held_out = np.array(["+" in query.condition for query in truth.queries])
     tested = {truth.queries[row] for row in np.flatnonzero(held_out)}
     inside = np.array([query in tested for query in _queries_of(world.screen)])
     training = TrainingData(truth.take(~held_out), screen=world.screen.take(~inside))
-    found = small(kind, **(LEARNS | {"max_epochs": 20})).fit(training).predict(truth.take(held_out).queries)
+    found = small(kind, **(LEARNS | {"max_epochs": 10})).fit(training).predict(truth.take(held_out).queries)
     rows = found.predicted
     assert rows.any()
     error = np.linalg.norm(found.response[rows] - truth.response[held_out][rows], axis=1).mean()
@@ -296,6 +296,23 @@ def test_batches_of_a_backed_screen_are_those_of_memory(tmp_path):
     dense = np.log1p(screen.matrix.matrix.toarray().astype(np.float64))
     np.testing.assert_allclose(moments[0][0], dense.mean(0))
     np.testing.assert_allclose(moments[0][1], dense.std(0, ddof=1))
+
+
+def test_no_more_cells_than_a_batch_or_a_block_are_ever_read_at_once():
+    from perturbcast.nn.cells import BLOCK
+
+    class Watched(InMemory):
+        largest = 0
+
+        def rows(self, index):
+            Watched.largest = max(Watched.largest, len(index))
+            return super().rows(index)
+
+    training = count_world(n_targets=3, cells_each=400, doubles=()).training
+    assert training.screen.n_cells > BLOCK
+    watched = replace(training.screen, matrix=Watched(training.screen.matrix.matrix))
+    small(SamsVae, max_epochs=1).fit(replace(training, screen=watched))
+    assert Watched.largest == BLOCK
 
 
 @pytest.mark.slow

@@ -66,8 +66,8 @@ def train(
     """The trained weights. On CPU they depend on network, source, cells, plan and seed alone, bit for bit.
 
     Early stopping and the best weights go by the validation loss, with the same noise each time; by the training loss
-    where `valid_cells` is empty. The network itself is left with the weights of the last step, or, where processes
-    were started, as it was. torch's global generator is left as it was.
+    where `valid_cells` is empty. The network itself is left on the CPU with the weights of the last step, or, where
+    processes were started, as it was. torch's global generator is left as it was.
 
     Raises TrainingDiverged, which names term and step, OtherTraining and BadCheckpoint for what is in the folder,
     NoDevice, NotEnoughTraining without training cells.
@@ -93,6 +93,7 @@ def train(
 def _here(task: Task) -> Trained:
     fabric = fabric_of(task.options)
     loop: Loop = fabric.launch(_looped, task)
+    task.network.to("cpu")
     return _trained(loop.position, loop.best)
 
 
