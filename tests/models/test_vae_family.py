@@ -29,7 +29,7 @@ SMALL = {"n_latent": 4, "encoder_width": 16, "decoder_width": 16, "n_particles":
 SMALL |= {"max_epochs": 4, "batch_size": 128}
 GUIDE = {"embedding_width": 8, "embedding_layers": 2}
 LEARNS = {"n_latent": 8, "encoder_width": 32, "decoder_width": 32, "n_particles": 2, "n_averaged": 128}
-LEARNS |= {"max_epochs": 80, "batch_size": 100, "lr": 1e-2, "patience": 15}
+LEARNS |= {"max_epochs": 100, "batch_size": 64, "lr": 1e-2, "patience": 15}
 
 
 def small(kind, **changes):
