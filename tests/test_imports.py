@@ -22,6 +22,7 @@ FLOORS = {
     "benchmarking": 4,
     "report": 5,
     "cli": 6,
+    "cli_network": 6,
     "cli_options": 6,
     "demo": 6,
 }
@@ -31,6 +32,8 @@ SIBLINGS_ALLOWED = {
     ("networks", "genes"),
     ("cli", "demo"),
     ("cli", "cli_options"),
+    ("cli", "cli_network"),
+    ("cli_network", "cli_options"),
 }
 
 

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from perturbcast._progress import BarProgress
+from perturbcast.cli_network import network_app
 from perturbcast.cli_options import (
     AsJson,
     Fields,
@@ -21,6 +22,7 @@ from perturbcast.cli_options import (
     Threads,
     parsed_fields,
     split_names,
+    use_threads,
     with_reading_options,
 )
 from perturbcast.errors import BadOption, MissingFile, PerturbcastError, UnknownOption
@@ -39,6 +41,7 @@ app = typer.Typer(
 )
 data_app = typer.Typer(no_args_is_help=True, help="Simulate a screen, or fetch a public one.")
 app.add_typer(data_app, name="data")
+app.add_typer(network_app, name="network")
 
 INTERRUPTED = 130  # exit status
 PREDICTED_AT_ONCE = 1024  # queries per block of `predict`: bounds memory, not results
@@ -263,12 +266,6 @@ def data_get(name: str, *, out: Out = Path("data")) -> None:
     from perturbcast.data.catalog import get_dataset
 
     typer.echo(f"Data: {get_dataset(name, folder=out, progress=BarProgress())}")
-
-
-def use_threads(threads: int) -> None:
-    """Sets the number of threads of the numeric libraries; works because none is loaded yet."""
-    for variable in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "NUMBA_NUM_THREADS"):
-        os.environ[variable] = str(threads)
 
 
 def knowledge_from(genes: list[Path] | None, networks: list[Path] | None, data: Any) -> "GeneKnowledge":

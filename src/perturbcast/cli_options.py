@@ -1,6 +1,7 @@
 """Options that several verbs share, and the arguments of `perturbcast.read` as options."""
 
 import inspect as signatures
+import os
 from collections.abc import Callable
 from functools import wraps
 from pathlib import Path
@@ -77,3 +78,9 @@ def parsed_fields(fields: list[str] | None) -> dict[str, str]:
             raise UnknownOption(f"--set {field!r} is not of the form field=value.", "Write --set field=value.")
         pairs[name.strip()] = value.strip()
     return pairs
+
+
+def use_threads(threads: int) -> None:
+    """Sets the number of threads of the numeric libraries; works because none is loaded yet."""
+    for variable in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "NUMBA_NUM_THREADS"):
+        os.environ[variable] = str(threads)

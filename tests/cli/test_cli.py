@@ -214,3 +214,30 @@ def test_a_defect_ends_with_status_one_and_no_traceback(monkeypatch, capsys):
     shown = capsys.readouterr().err
     assert shown.startswith("E001 DefectError: RuntimeError: wires crossed")
     assert "Traceback" not in shown
+
+
+def test_a_network_is_inferred_converted_scored_and_drawn(tmp_path, capsys):
+    simulate(n_cells=1600, n_genes=40, n_targets=8, n_doubles=0, seed=2).write(tmp_path / "world")
+    screen, edges = str(tmp_path / "world" / "screen.h5ad"), str(tmp_path / "edges.tsv")
+    assert run(["network", "infer", screen, "--out", edges, "--hold-out"]) == 0
+    assert run(["network", "convert", edges, "--out", str(tmp_path / "edges.cx2"), "--top", "10"]) == 0
+    assert json.loads((tmp_path / "edges.cx2").read_text())
+    scores = tmp_path / "scores.csv"
+    assert run(["network", "score", edges, screen, "--out", str(scores), "--tops", "5,20"]) == 0
+    table = pd.read_csv(scores)
+    assert set(table.k) == {5, 20}
+    assert (table[table.score == "wasserstein"].value > 0).all()
+    assert run(["network", "report", edges, "--out", str(tmp_path / "network.html")]) == 0
+    assert "<html" in (tmp_path / "network.html").read_text()
+    capsys.readouterr()
+    assert run(["network", "methods", "--json"]) == 0
+    assert "mean-difference" in {row["name"] for row in json.loads(capsys.readouterr().out)}
+
+
+def test_bad_words_about_networks_are_coded_errors(world, tmp_path, capsys):
+    screen = str(world / "screen.h5ad")
+    assert run(["network", "infer", screen, "--method", "meandifference", "--out", str(tmp_path / "e.tsv")]) == 2
+    assert "mean-difference" in capsys.readouterr().err
+    assert run(["network", "infer", screen, "--out", str(tmp_path / "e.docx")]) == 2
+    assert capsys.readouterr().err.startswith("E208")
+    assert list(tmp_path.iterdir()) == []

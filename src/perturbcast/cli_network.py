@@ -1,0 +1,116 @@
+"""The verbs of `perturbcast network`: infer, convert, score, draw."""
+
+import json
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from perturbcast._progress import BarProgress
+from perturbcast.cli_options import AsJson, Fields, Out, Seed, Threads, parsed_fields, split_names, use_threads
+from perturbcast.cli_options import with_reading_options as with_reading
+
+network_app = typer.Typer(no_args_is_help=True, help="Infer a gene regulatory network, score it, export it, draw it.")
+
+Top = Annotated[int | None, typer.Option("--top", min=1, help="Keep so many edges, strongest first.")]
+Threshold = Annotated[float | None, typer.Option("--threshold", help="Keep edges of at least this weight.")]
+
+
+@network_app.command("infer")
+@with_reading
+def network_infer(
+    file: Path,
+    *,
+    out: Out,
+    method: Annotated[str, typer.Option(help="A name of `perturbcast network methods`.")] = "mean-difference",
+    fields: Fields = None,
+    top: Top = None,
+    threshold: Threshold = None,
+    stability: Annotated[int, typer.Option(min=0, help="Repeats of the bootstrap of cells.")] = 0,
+    hold_out: Annotated[bool, typer.Option(help="Leave out the cells that `network score` scores on.")] = False,
+    seed: Seed = 0,
+    threads: Threads = 1,
+    reading: dict[str, Any],
+) -> None:
+    """Infer a network from a screen; .parquet .tsv .graphml .sif .cx2 or .h5ad by the ending of --out."""
+    use_threads(threads)
+    from perturbcast.data.readers import read
+    from perturbcast.networks.actions import infer_network
+
+    network = infer_network(
+        read(file, **reading),
+        method=method,
+        settings=parsed_fields(fields),
+        out=out,
+        top=top,
+        threshold=threshold,
+        train_only=hold_out,
+        n_stability=stability,
+        seed=seed,
+        progress=BarProgress(),
+    )
+    typer.echo(f"Network: {network.n_edges} edges, {out}")
+
+
+@network_app.command("convert")
+def network_convert(network: Path, *, out: Out, top: Top = None, threshold: Threshold = None) -> None:
+    """Write a saved network, or an edge list, in another format, cut if asked."""
+    from perturbcast.networks.actions import convert_network
+
+    typer.echo(f"Network: {convert_network(network, out, top=top, threshold=threshold).n_edges} edges, {out}")
+
+
+@network_app.command("score")
+@with_reading
+def network_score(
+    network: Path,
+    file: Path,
+    *,
+    out: Out,
+    references: Annotated[list[Path] | None, typer.Option("--reference", help="Edge list or GMT. Repeatable.")] = None,
+    tops: Annotated[str | None, typer.Option(help="Numbers of edges to score at, joined by commas.")] = None,
+    seed: Seed = 0,
+    reading: dict[str, Any],
+) -> None:
+    """Score a network on held-out cells (CausalBench, corrected) and against references; writes a .csv."""
+    from perturbcast.data.readers import read
+    from perturbcast.networks.actions import score_saved
+
+    table = score_saved(
+        network,
+        read(file, **reading),
+        references=references or (),
+        tops=None if tops is None else [int(number) for number in split_names(tops)],
+        seed=seed,
+        progress=BarProgress(),
+    )
+    table.to_csv(out, index=False)
+    typer.echo(f"Scores: {len(table)} rows, {out}")
+
+
+@network_app.command("report")
+def network_report(
+    network: Path,
+    *,
+    out: Out,
+    around: Annotated[str, typer.Option(help="Genes to draw the surroundings of, joined by commas.")] = "",
+    top: Annotated[int, typer.Option(min=1, help="Edges shown.")] = 300,
+) -> None:
+    """Draw a network into one self-contained .html file that can be searched and zoomed."""
+    from perturbcast.networks.export import load_network
+    from perturbcast.report.network_report import build_network_report
+
+    typer.echo(f"Report: {build_network_report(load_network(network), out, around=split_names(around), top=top)}")
+
+
+@network_app.command("methods")
+def network_methods(*, as_json: AsJson = False) -> None:
+    """The methods that infer networks."""
+    from perturbcast.networks.methods import method_list
+
+    rows = method_list()
+    if as_json:
+        typer.echo(json.dumps(rows, indent=2))
+        return
+    for row in rows:
+        typer.echo(f"{row['name']:<20} {row['title']}")
