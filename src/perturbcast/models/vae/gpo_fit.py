@@ -18,6 +18,7 @@ from perturbcast.data.scale import Scale
 from perturbcast.data.screen import Screen
 from perturbcast.errors import BadOption, NeedsKnowledge, did_you_mean
 from perturbcast.models.base import TrainingData, encode_text
+from perturbcast.models.kernel_ridge import FEWEST_QUERIES, KernelRidge
 from perturbcast.models.latent_family import NET, _losses, _starts, held_out_cells, training_cells
 from perturbcast.networks.universe import LOSS, direction_of
 
@@ -108,6 +109,8 @@ def fitted_state(
     state |= _starts(network.eval(), source, train_cells[screen.is_control[train_cells]])
     if model.anchored:
         state["anchors"] = _anchors_of(model, training.responses, state)
+    if model.features and training.responses.n_queries >= FEWEST_QUERIES:
+        state |= _features_of(model, training, state, seed=seed)
     return state
 
 
@@ -293,6 +296,18 @@ def _anchors_of(model: "GpoVae", table: ResponseTable, state: dict[str, np.ndarr
 
     bare = FittedGpo(model, table, state)
     return anchors(table.response, bare.predict(table.queries).response, standard_errors(table)).astype(np.float32)
+
+
+def _features_of(
+    model: "GpoVae", training: TrainingData, state: dict[str, np.ndarray], *, seed: int
+) -> dict[str, np.ndarray]:
+    """What answers for targets that were not in training: a function of gene features, learned from own answers."""
+    from perturbcast.models.vae.gpo_vae import FEATURES, FittedGpo
+
+    table = training.responses
+    own = FittedGpo(model, table, state).predict(table.queries).response
+    learned = KernelRidge().fit(replace(training, responses=replace(table, response=own), screen=None), seed=seed)
+    return {FEATURES + name: value for name, value in learned.state().items()}
 
 
 def anchors(

@@ -10,17 +10,19 @@ from jaxtyping import Float
 from perturbcast._progress import Progress
 from perturbcast.data.conditions import Query, targets_of
 from perturbcast.data.prediction import Support
+from perturbcast.data.responses import ResponseTable
 from perturbcast.data.screen import Screen
 from perturbcast.errors import CannotPredict, did_you_mean
 from perturbcast.models.base import FittedModel, ModelCard, TrainingData, decode_text
 from perturbcast.models.fields import Range
+from perturbcast.models.kernel_ridge import FittedKernelRidge, KernelRidge
 from perturbcast.models.latent_family import BOUND_BATCH, NET, PUBLISHED, UNSEEN, FittedLatent, LatentModel
 from perturbcast.networks.network import Network
 
 if TYPE_CHECKING:
     from perturbcast.training.plan import RunOptions
 
-CLOSED = 0.01  # probability of an edge from a gene that was never perturbed, where those are closed (B7)
+FEATURES = "features."  # prefix of what answers for unseen targets
 PAPER: dict[str, Any] = PUBLISHED | {
     "encoder_width": 200,
     "guide": "correlated",
@@ -38,6 +40,7 @@ PAPER: dict[str, Any] = PUBLISHED | {
     "counterfactual_kl": "published",
     "counterfactual_draws": "separate",
     "anchored": False,
+    "features": False,
 }
 
 
@@ -97,8 +100,40 @@ class FittedGpo(FittedLatent):
         return row
 
     def _respond(self, query: Query) -> tuple[np.ndarray, np.ndarray | None, Support]:
+        if self._by_features is not None and not set(targets_of(query.condition)) <= set(self.sources):
+            return self._answer_by_features(query)
         response, sd, support = super()._respond(query)
         return response + self._anchor_of(query), sd, support
+
+    @cached_property
+    def _by_features(self) -> FittedKernelRidge | None:
+        """The function of gene features that answers for unseen targets; None where it was not learned."""
+        arrays = {name.removeprefix(FEATURES): v for name, v in self._state.items() if name.startswith(FEATURES)}
+        if not arrays:
+            return None
+        table = ResponseTable(
+            name="",
+            scale=self.scale,
+            genes=self.genes,
+            queries=self.trained_on,
+            response=np.zeros((len(self.trained_on), 0)),
+            contexts=self.contexts,
+            control=self.control,
+            unit=self.unit,
+        )
+        return FittedKernelRidge(KernelRidge(), table, arrays)
+
+    def _answer_by_features(self, query: Query) -> tuple[np.ndarray, np.ndarray | None, Support]:
+        """The answer of the function of features; CannotPredict where nothing is known of an unseen target."""
+        assert self._by_features is not None
+        unseen = [target for target in targets_of(query.condition) if target not in self.sources]
+        alone = self._by_features.predict([Query(target, query.context) for target in unseen])
+        silent = [target for target, by in zip(unseen, alone.support, strict=True) if by is Support.MEAN]
+        if silent:
+            named = ", ".join(map(repr, silent))
+            raise CannotPredict(f"{UNSEEN.format(targets=named)} Nor is anything known of it from elsewhere.")
+        found = self._by_features.predict([query])
+        return found.response[0], None, found.support[0]
 
     def _anchor_of(self, query: Query) -> np.ndarray:
         """What is added to the network's response: the shrunken rest of the training mean (see `anchors`).
@@ -187,7 +222,9 @@ class GpoVae(LatentModel):
     network is aligned first and trained on with the cells; genes never perturbed are closed (B7) and any gene that
     responds is in; exact KLs, balanced reconstruction, free artefacts. Predictions of seen conditions are drawn to
     their training means, as far as the number of cells makes these certain, so that no effect that the data pin down
-    is lost. Targets without training cells are refused in both (5.9).
+    is lost. Unseen targets: `paper` refuses them (5.9); `plus` answers by a kernel ridge from gene features (knowledge,
+    co-response in training) onto its own answers for the training conditions, and refuses genes of which nothing is
+    known. That function is learned in the space of responses, not of rows of Ŵ, and gives no cells.
     Differs from the paper in both: doublets are looked for on demand only; extended genes by 5.7 (B8); unmeasured
     targets take part but have no ΔX; scale and depth of predictions as in sams-vae; stops by patience.
     """
@@ -230,6 +267,7 @@ class GpoVae(LatentModel):
     counterfactual_kl: Literal["exact", "published"] = "exact"  # (7) or (17)
     counterfactual_draws: Literal["shared", "separate"] = "shared"
     anchored: bool = True  # draw predictions of seen conditions to their training means
+    features: bool = True  # answer for unseen targets by what is known of genes
 
     def network(self, n_columns: int, standardise: Any, likelihood: str) -> Any:
         """The neural network where every gene of the regulatory network was perturbed."""
