@@ -22,6 +22,7 @@ from perturbcast.errors import (
 )
 from perturbcast.models import registry
 from perturbcast.models.base import TrainingData
+from perturbcast.models.capabilities import CleansCells
 from perturbcast.models.check import check_model
 from perturbcast.models.check_world import check_world
 from perturbcast.models.cleaning import clean_cells, pass_rates
@@ -164,6 +165,7 @@ def test_pass_rate_is_not_that_of_the_larger_class(world, fitted):
 
 
 def test_cleaned_cells_pass_and_the_others_are_as_observed(world, fitted):
+    assert isinstance(fitted, CleansCells)
     cleaned = fitted.clean(world.screen, seed=1)
     stored, before = cleaned.stored(np.arange(cleaned.n_cells)), world.screen.stored(np.arange(cleaned.n_cells))
     assert (stored[~world.failed] != before[~world.failed]).nnz == 0
@@ -214,6 +216,14 @@ def test_cells_keep_their_own_depth_if_asked(world, fitted):
     passing = clean_cells(fitted, world.screen, failed=world.failed).library[world.failed]
     assert np.median(own) == pytest.approx(np.median(world.screen.library[world.failed]), rel=0.15)
     assert np.median(passing) > 2 * np.median(own)
+
+
+def test_labels_may_be_given_for_cleaning(world, fitted):
+    one = np.zeros(world.screen.n_cells, dtype=bool)
+    one[7] = True
+    cleaned = fitted.clean(world.screen, failed=one)
+    changed = np.flatnonzero(np.diff((cleaned.matrix.matrix != world.screen.matrix.matrix).indptr))
+    assert changed.tolist() == [7]
 
 
 def test_genes_in_another_order_are_cleaned_alike(world, fitted):

@@ -54,3 +54,11 @@ class HasMask(Protocol):
 
     def mask(self) -> Mapping[str, np.ndarray]:
         """Target -> (latent,) probability that the target moves the unit."""
+
+
+@runtime_checkable
+class CleansCells(Protocol):
+    """A fitted model that can say what observed cells would be without their artefacts."""
+
+    def clean(self, screen: Any, *, seed: int = 0) -> Any:
+        """The screen with its failing cells replaced; see `models.cleaning.clean_cells`."""

@@ -7,6 +7,7 @@ from typing import Annotated, Any, ClassVar, Literal
 import numpy as np
 from jaxtyping import Float, Int
 
+from perturbcast._progress import Progress
 from perturbcast.data.artefacts import PUBLISHED as PUBLISHED_RULE
 from perturbcast.data.artefacts import ArtefactLabels, ArtefactRule, artefact_labels
 from perturbcast.data.screen import Screen
@@ -50,11 +51,23 @@ class FittedCradle(FittedLatent):
         assert isinstance(self.model, CradleVae)
         return self.model.labels_of(screen)
 
-    def clean(self, screen: Screen, *, seed: int = 0, **choices: Any) -> Screen:
-        """The screen with its failing cells as they would be without artefacts; `choices` of `cleaning.clean_cells`."""
+    def clean(
+        self,
+        screen: Screen,
+        *,
+        failed: np.ndarray | None = None,
+        seed: int = 0,
+        progress: Progress | None = None,
+        **choices: Any,
+    ) -> Screen:
+        """The screen with its failing cells as they would be without artefacts; by the rule of the model, or as given.
+
+        `choices` are those of `models.cleaning.clean_cells`, which also says what is raised.
+        """
         from perturbcast.models.cleaning import clean_cells
 
-        return clean_cells(self, screen, failed=self.label(screen).failed, seed=seed, **choices)
+        failed = self.label(screen).failed if failed is None else failed
+        return clean_cells(self, screen, failed=failed, seed=seed, progress=progress, **choices)
 
     def _source_of(self, screen: Screen) -> Any:
         return self.labelled(screen, self.label(screen).failed)
