@@ -12,6 +12,7 @@ from perturbcast.data.scan import Scan
 from perturbcast.errors import NegativeValues, UndecidedScale, WrongScale
 
 _LOG_LIMIT = 20.0  # log2 of a million: no logarithm of expression is larger
+_MOST_MOLECULES = 1e5  # in a cell; of more, float32 cannot tell a whole number from any other
 _STEADY = 0.01  # relative spread of row sums that were all brought to one total
 
 
@@ -194,7 +195,7 @@ def _total_of_units(signs: LogSigns, found: Scan, libraries: Mapping[str, np.nda
         molecules = total / unit
         whole = np.abs(molecules - np.rint(molecules)) < 0.02 + 2e-6 * molecules
         tens = np.abs(molecules / 10 - np.rint(molecules / 10)) < 0.02
-        plausible = 50 < float(np.median(molecules)) < 2e6
+        plausible = 50 < float(np.median(molecules)) < _MOST_MOLECULES
         if plausible and whole.mean() >= 0.8 and tens.mean() < 0.8 and len(unit) >= 10:
             why = f"one molecule is {total:,.0f} / a whole number, {np.median(molecules):,.0f} in the median cell"
             return total, (why, *_library_sign(signs, found, libraries, total))
