@@ -1,0 +1,95 @@
+"""Does GPO-VAE lose what the data say of a condition, and what does it know of targets it never saw? Simulated worlds.
+
+    python benchmarks/gpo_effects.py --seeds 3
+
+Seen: one cell in five is held out; L2 per condition of GPO-VAE `plus`, of its network without anchors, and of the
+training mean, to the response of the held-out cells and to the exact response. Few and many: conditions below and above
+the median number of training cells. Unseen: one target in five is held out; L2 to the exact response of `plus`, kernel
+ridge, the mean training response and no change, with the simulated knowledge of genes.
+"""
+
+import argparse
+import os
+
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+
+import numpy as np
+import torch
+
+import perturbcast
+from perturbcast.data.conditions import Query, is_single
+from perturbcast.data.simulate import World
+from perturbcast.genes.simulated import knowledge_of
+from perturbcast.models.base import TrainingData
+from perturbcast.models.kernel_ridge import KernelRidge
+from perturbcast.models.vae.gpo_vae import GpoVae
+
+WORLD = {"n_cells": 4000, "n_genes": 150, "n_targets": 50, "n_doubles": 10}
+NET = {"n_latent": 10, "encoder_width": 48, "decoder_width": 48, "n_particles": 2, "n_averaged": 128}
+NET |= {"batch_size": 256, "lr": 3e-3, "max_epochs": 15, "patience": None}
+
+
+def off(found: np.ndarray, truth: np.ndarray) -> np.ndarray:
+    """(query,) L2."""
+    return np.asarray(np.linalg.norm(found - truth, axis=1))
+
+
+def seen(world: World, *, seed: int) -> dict[str, float]:
+    """Mean L2 on conditions that were all trained on."""
+    screen = world.screen
+    held_out = np.random.default_rng(seed).random(screen.n_cells) < 0.2
+    train, test = TrainingData.of(screen.take(~held_out)), TrainingData.of(screen.take(held_out)).responses
+    queries = [query for query in train.responses.queries if query in test.queries]
+    rows = train.responses.index(queries)
+    anchored = GpoVae(**NET, features=False).fit(train, seed=seed).predict(queries).response
+    bare = GpoVae(**NET, features=False, anchored=False).fit(train, seed=seed).predict(queries).response
+    mean = train.responses.response[rows]
+    cells, exact = test.response[test.index(queries)], world.responses.response[world.responses.index(queries)]
+    assert train.responses.n_cells is not None
+    n_cells = train.responses.n_cells[rows]
+    few = n_cells <= np.median(n_cells)
+    found = {}
+    for name, answer in (("plus", anchored), ("network alone", bare), ("training mean", mean)):
+        found[f"{name}, to held-out cells"] = off(answer, cells).mean()
+        found[f"{name}, to the truth, few cells"] = off(answer, exact)[few].mean()
+        found[f"{name}, to the truth, many cells"] = off(answer, exact)[~few].mean()
+    return found
+
+
+def unseen(world: World, *, seed: int) -> dict[str, float]:
+    """Mean L2 on targets that were held out."""
+    screen = world.screen
+    singles = [query for query in screen.queries() if is_single(query.condition)]
+    rng = np.random.default_rng(seed)
+    chosen = {singles[place].condition for place in rng.permutation(len(singles))[: len(singles) // 5]}
+    kept = [not chosen & set(condition.split("+")) for condition in screen.conditions]
+    train = TrainingData.of(screen.take(np.array(kept)[screen.condition_code]), knowledge=knowledge_of(world))
+    queries = [Query(condition, screen.contexts[0]) for condition in sorted(chosen)]
+    exact = world.responses.response[world.responses.index(queries)]
+    answers = {
+        "plus": GpoVae(**NET).fit(train, seed=seed).predict(queries).response,
+        "kernel ridge": KernelRidge().fit(train).predict(queries).response,
+        "mean response": np.broadcast_to(train.responses.perturbed_mean(), exact.shape),
+        "no change": np.zeros_like(exact),
+    }
+    told = np.isfinite(answers["plus"]).all(axis=1)
+    return {f"{name}, unseen targets": off(answer[told], exact[told]).mean() for name, answer in answers.items()}
+
+
+def main() -> None:
+    """Prints a line per quantity: mean over worlds, and each world's."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--seeds", type=int, default=3)
+    given = parser.parse_args()
+    torch.set_num_threads(1)
+    rows = []
+    for seed in range(20, 20 + given.seeds):
+        world = perturbcast.simulate(**WORLD, seed=seed)
+        rows.append(seen(world, seed=seed) | unseen(world, seed=seed))
+    for name in rows[0]:
+        values = [float(row[name]) for row in rows]
+        print(f"{name:42s} {np.mean(values):.3f}   " + "  ".join(f"{value:.3f}" for value in values))
+
+
+if __name__ == "__main__":
+    main()
