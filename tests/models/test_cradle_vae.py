@@ -250,6 +250,17 @@ def test_screens_that_cannot_be_cleaned_are_refused(world, fitted):
         clean_cells(mean, screen, failed=failed)
 
 
+def test_cells_of_unseen_targets_pass_through_as_long_as_none_of_them_is_decoded(world, fitted):
+    renamed = replace(world.screen, conditions=("A_UNSEEN", *world.screen.conditions[1:]))
+    unseen = renamed.condition_code == 0
+    cleaned = clean_cells(fitted, renamed, failed=world.failed & ~unseen)
+    changed = np.flatnonzero(np.diff((cleaned.matrix.matrix != renamed.matrix.matrix).indptr))
+    assert len(changed)
+    assert not unseen[changed].any()
+    with pytest.raises(CannotPredict, match="A_UNSEEN"):
+        clean_cells(fitted, renamed, failed=world.failed)
+
+
 def test_saved_and_loaded_it_cleans_alike(listed, world, fitted, tmp_path):
     from perturbcast.models.artefact import load
 

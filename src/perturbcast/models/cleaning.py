@@ -44,12 +44,16 @@ def clean_cells(
     scale. `depth` of failing cells that are drawn: that of a passing cell of the screen, at random, or their own.
     `condition` decodes as if the cells had received that instead. A covariate `was_artefact` says which failed.
     `fitted` is a CRADLE-VAE or GPO-VAE; NoArtefactModel for another model, GenesDiffer and WrongScale for a screen
-    unlike that of training, CannotPredict for conditions without a network input, ShapesDiffer for `failed`.
+    unlike that of training, CannotPredict for conditions of those cells without a network input, ShapesDiffer for
+    `failed`.
     """
     network = _network_with_artefacts(fitted)
     _check_screen(fitted, screen, failed)
     condition = None if condition is None else fitted.query_of(condition).condition
     chosen = np.flatnonzero(failed) if which == "failing" else np.arange(screen.n_cells)
+    assert isinstance(fitted, FittedLatent)
+    for code in np.unique(screen.condition_code[chosen]):
+        fitted.dosage(screen.conditions[code])  # refuses what the network has no input for
     decoder = _Decoding(fitted, network, screen, failed, condition=condition, n_particles=n_particles, seed=seed)
     library = _libraries(screen, failed, depth=depth, seed=seed)
     starts = range(0, len(chosen), BLOCK)
@@ -145,8 +149,6 @@ class _Decoding:
         from perturbcast.nn.counterfactual import LabelledBatches
 
         assert isinstance(fitted, FittedLatent)
-        for code in np.unique(screen.condition_code):
-            fitted.dosage(screen.conditions[code])
         cells = np.arange(screen.n_cells)
         labels = np.zeros((screen.n_cells, len(network.artefact.posterior().mean)), dtype=np.float32)
         labels[failed, :1] = 1.0
