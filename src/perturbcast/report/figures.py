@@ -197,6 +197,7 @@ def violins(values: dict[str, dict[str, np.ndarray]], *, titles: dict[str, str],
     for axis, (metric, by_model) in zip(axes[:, 0], values.items(), strict=True):
         draw_violins(axis, by_model, best=best)
         axis.set_ylabel(titles[metric])
+        axis.set_xlim(-0.7, len(models) - 0.3)
         axis.set_xticks(range(len(models)), [""] * len(models))
     axes[-1, 0].set_xticks(range(len(models)), models, rotation=35, ha="right")
     return figure
