@@ -102,7 +102,7 @@ def test_the_models_stand_in_the_order_of_their_error_with_ceilings_last(folder)
     assert section.verdict[0].startswith("kernel-ridge predicts best: clearly better than every other simple baseline")
     assert "kernel-ridge is best at 2.0" in section.verdict[1]
     assert "clearly better than mean" in section.verdict[1]
-    assert re.search(r"(49|50|51)% of the way from floor", section.verdict[1])
+    assert re.search(r"(49|50|51) % of the way from floor", section.verdict[1])
 
 
 def test_where_nothing_beats_the_baselines_the_verdict_says_so(tmp_path):
@@ -158,7 +158,15 @@ def test_a_folder_without_tables_or_without_scores_is_a_coded_error(tmp_path, fo
 
 @pytest.mark.parametrize(
     ("value", "text"),
-    [(0.0, "0.00"), (0.12345, "0.123"), (-0.5, "-0.500"), (15.44, "15.4"), (1234.5, "1234"), (2e-5, "2.00e-05")],
+    [
+        (0.0, "0.00"),
+        (-6.9e-18, "0.00"),
+        (0.12345, "0.123"),
+        (-0.5, "-0.500"),
+        (15.44, "15.4"),
+        (1234.5, "1234"),
+        (2e-5, "2.00e-05"),
+    ],
 )
 def test_numbers_have_three_significant_digits(value, text):
     assert number(value) == text

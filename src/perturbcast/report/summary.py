@@ -20,6 +20,7 @@ HEADLINES = {  # metric and gene set -> a title short enough for a column; the f
     ("direction_accuracy", "all"): "Direction accuracy",
 }
 N_HEADLINES = 4
+NEGLIGIBLE = 1e-12  # what rounding leaves of a difference
 CEILING = "ceiling:"
 
 SPLIT_TITLES = {
@@ -115,9 +116,11 @@ def number(value: float) -> str:
     """Three significant digits, without an exponent for usual sizes."""
     if value is None or not np.isfinite(value):
         return "–"
-    if value != 0 and not 1e-3 <= abs(value) < 1e5:
+    if abs(value) < NEGLIGIBLE:
+        return "0.00"
+    if not 1e-3 <= abs(value) < 1e5:
         return f"{value:.2e}"
-    digits = max(0, 2 - int(np.floor(np.log10(abs(value))))) if value else 2
+    digits = max(0, 2 - int(np.floor(np.log10(abs(value)))))
     return f"{value:.{min(digits, 4)}f}"
 
 
@@ -265,7 +268,7 @@ def against_bounds(row: dict[str, Any]) -> str:
         return f"; the ceiling is {number(ceiling)}"
     share = (row["mean"] - floor) / (ceiling - floor)
     bounds = f"floor ({number(floor)}) to ceiling ({number(ceiling)})"
-    return f"; that is {share:.0%} of the way from {bounds}"
+    return f"; that is {round(100 * share) + 0:d} % of the way from {bounds}"
 
 
 def folded_table(part: pd.DataFrame) -> list[dict[str, Any]]:
