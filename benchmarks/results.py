@@ -16,7 +16,7 @@ from perturbcast._progress import BarProgress
 from perturbcast.metrics.retrieval import distances, midrank_accuracy
 from perturbcast.report.build import panels_of
 from perturbcast.report.figures import floor_to_ceiling
-from perturbcast.report.summary import Tables, number, read_tables, sections_of
+from perturbcast.report.summary import Tables, read_tables, sections_of
 
 ROOT = Path(__file__).resolve().parents[1]
 SHARED = ROOT.parent / "shared" / "data"
@@ -26,8 +26,8 @@ PROFILES = ("additive:residual-mean", "kappa-additive:global", "kappa-additive:p
 MODELS = ("baselines", *PROFILES, "mean:cells", "mean:with-control")
 
 NOTE_OF_DOUBLES = (
-    "The plain version's draw of doubles is not known. This comparison keeps to the test doubles whose singles were both "
-    "seen (126 of the 130 doubles have both); the table above counts all."
+    "The plain version's draw of doubles is not known. This comparison keeps to the test doubles whose singles were "
+    "both seen (126 of the 130 doubles have both); the table above counts all."
 )
 
 
