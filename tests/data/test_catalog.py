@@ -288,7 +288,7 @@ def test_an_archive_that_leads_out_of_its_folder_is_refused(site, tmp_path, pack
     site.content = pack((name, SCREEN), ("norman/perturb_processed.h5ad", SCREEN))
     with pytest.raises(UnexpectedContent, match="leads out"):
         fetch(site, tmp_path / "data", "norman")
-    assert names_in(tmp_path) == ["data"]
+    assert names_in(tmp_path) == []
     assert names_in(tmp_path / "data") == []
 
 
@@ -346,3 +346,10 @@ def test_the_documentation_lists_every_data_set():
     for entry in catalogue():
         assert f"| `{entry['name']}` | {entry['title']} |" in page
         assert entry["page"] in page
+
+
+def test_a_folder_made_for_a_download_that_failed_is_not_left_behind(tmp_path, monkeypatch):
+    monkeypatch.setenv("NO_PROXY", "127.0.0.1")
+    with pytest.raises(Offline):
+        get_dataset("norman", folder=tmp_path / "new", base_url="http://127.0.0.1:9", retries=1)
+    assert list(tmp_path.iterdir()) == []

@@ -187,6 +187,7 @@ def get_dataset(
     address = entry.address if base_url is None else base_url.rstrip("/") + urlsplit(entry.address).path
     folder = Path(folder)
     target = folder / f"{entry.name}.h5ad"
+    is_new = not folder.exists()
     try:
         folder.mkdir(parents=True, exist_ok=True)
         if not target.exists():
@@ -197,6 +198,9 @@ def get_dataset(
         _verify(entry, target)
     except OSError as failure:
         raise NotWritable(f"{folder} cannot be written: {failure.strerror or failure}.") from failure
+    finally:
+        if is_new and folder.is_dir() and not any(folder.iterdir()):
+            folder.rmdir()
     return target
 
 
