@@ -289,7 +289,6 @@ def test_an_archive_that_leads_out_of_its_folder_is_refused(site, tmp_path, pack
     with pytest.raises(UnexpectedContent, match="leads out"):
         fetch(site, tmp_path / "data", "norman")
     assert names_in(tmp_path) == []
-    assert names_in(tmp_path / "data") == []
 
 
 @pytest.mark.parametrize(
