@@ -73,7 +73,9 @@ def load_network(path: str | Path) -> Network:
         return readers[path.suffix](path)
     if path.suffix == ".tsv" and _is_own_table(path):
         text = {"source": str, "target": str}
-        exact: Any = {"keep_default_na": False, "na_values": [""], "float_precision": "round_trip"}
+        exact: Any = {"keep_default_na": False, "na_values": [""]}
+        if pd.__version__.startswith("2."):  # later versions read floats exactly, and warn when asked to
+            exact["float_precision"] = "round_trip"
         return _of_table(pd.read_csv(path, sep="\t", dtype=text, **exact))
     from perturbcast.networks.reference import read_network
 
