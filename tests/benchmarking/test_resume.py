@@ -79,12 +79,15 @@ def test_a_program_killed_again_and_again_ends_with_the_same_tables(jobs: int, t
     command = [sys.executable, str(script)]
     subprocess.run([*command, str(tmp_path / "whole"), "1"], check=True)
     generator = np.random.default_rng(jobs)
+    ends = []
     for _ in range(4):
         with subprocess.Popen([*command, str(tmp_path / "out"), str(jobs)], stderr=subprocess.DEVNULL) as process:
             _wait_for_parts(tmp_path / "out", process, n_more=int(generator.integers(0, 5)))
-            time.sleep(generator.uniform(0.0, 0.5))
+            time.sleep(generator.uniform(0.0, 0.1))
             process.kill()
-        assert process.returncode == -signal.SIGKILL
+        ends.append(process.returncode)
+    assert set(ends) <= {-signal.SIGKILL, 0}  # on a quick machine the last one may be done before it is killed
+    assert ends.count(-signal.SIGKILL) >= 2
     subprocess.run([*command, str(tmp_path / "out"), str(jobs)], check=True)
     assert contents(tmp_path / "out") == contents(tmp_path / "whole")
 
