@@ -10,6 +10,7 @@ import pytest
 PACKAGE = Path(__file__).resolve().parents[1] / "src" / "perturbcast"
 FLOORS = {
     "errors": 0,
+    "_files": 0,
     "_types": 0,
     "_progress": 0,
     "data": 1,
@@ -27,6 +28,7 @@ FLOORS = {
     "demo": 6,
 }
 SIBLINGS_ALLOWED = {
+    ("_files", "errors"),
     ("genes", "data"),
     ("networks", "data"),
     ("networks", "genes"),

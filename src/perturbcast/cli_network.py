@@ -6,6 +6,7 @@ from typing import Annotated, Any
 
 import typer
 
+from perturbcast._files import written_whole
 from perturbcast._progress import BarProgress
 from perturbcast.cli_options import AsJson, Fields, Out, Seed, Threads, parsed_fields, split_names, use_threads
 from perturbcast.cli_options import with_reading_options as with_reading
@@ -84,7 +85,8 @@ def network_score(
         seed=seed,
         progress=BarProgress(),
     )
-    table.to_csv(out, index=False)
+    with written_whole(out) as draft:
+        table.to_csv(draft, index=False)
     typer.echo(f"Scores: {len(table)} rows, {out}")
 
 

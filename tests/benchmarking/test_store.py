@@ -55,7 +55,10 @@ def test_what_a_killed_run_was_writing_is_removed(responses: ResponseTable, tmp_
     plan = _plan(responses, ["mean"])
     with opened_folder(tmp_path / "out") as store:
         store.open(plan)
-        left = [store.folder / "parts" / ".x.parquet.7.unfinished", store.folder / "predictions" / ".mean.h5ad.z.tmp"]
+        left = [
+            store.folder / "parts" / ".x.parquet.7.unfinished",
+            store.folder / "predictions" / ".mean.h5ad.7.unfinished",
+        ]
         for path in left:
             path.write_bytes(b"half")
         store.open(plan)

@@ -107,7 +107,7 @@ def test_failed_save_leaves_nothing_behind(folder, tmp_path, monkeypatch):
         raise OSError(28, "No space left on device")
 
     fitted = load(folder)
-    monkeypatch.setattr(artefact, "_flush", full)
+    monkeypatch.setattr(artefact, "flush", full)
     with pytest.raises(NotWritable, match="No space left"):
         fitted.save(tmp_path / "two")
     assert [path.name for path in tmp_path.iterdir()] == ["models"]

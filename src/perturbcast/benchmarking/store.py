@@ -11,9 +11,8 @@ Every file is written under another name, flushed to disk and renamed; a part is
 
 import fcntl
 import json
-import os
 import shutil
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,6 +21,7 @@ from typing import TYPE_CHECKING, Any, cast
 import numpy as np
 import pandas as pd
 
+from perturbcast._files import UNFINISHED, written_whole
 from perturbcast.errors import NotAFile, NotWritable, OtherRun
 
 if TYPE_CHECKING:
@@ -29,7 +29,6 @@ if TYPE_CHECKING:
     from perturbcast.data.prediction import Prediction
 
 RESULTS = ("scores.parquet", "queries.parquet", "summary.parquet", "run.json")
-TEMPORARY = ".unfinished"  # ending of files that are being written
 TRACEBACK = ".traceback.txt"
 LOCK = ".lock"
 TRUTH = "truth"  # among the predictions, what was measured
@@ -68,8 +67,6 @@ class Store:
 
         path.parent.mkdir(parents=True, exist_ok=True)
         write_predictions([prediction], path)
-        flush(path)
-        flush(path.parent)
 
     def is_finished(self, task: "Task") -> bool:
         """Whether the task's part is there, and not the trace of a defect."""
@@ -104,10 +101,9 @@ class Store:
     def _remove_unfinished(self) -> None:
         """Removes what a killed run was writing."""
         for name in ("parts", "cache", "predictions"):
-            for pattern in (f".*{TEMPORARY}", ".*.tmp"):
-                for left in (self.folder / name).rglob(pattern):
-                    left.unlink()
-        for left in self.folder.glob(f".*{TEMPORARY}"):
+            for left in (self.folder / name).rglob(f".*{UNFINISHED}"):
+                left.unlink()
+        for left in self.folder.glob(f".*{UNFINISHED}"):
             left.unlink()
 
     def _refuse_other(self, settings: Mapping[str, Any]) -> None:
@@ -199,44 +195,20 @@ def _difference(found: Mapping[str, Any], asked: Mapping[str, Any]) -> str:
 # ------------------------------------------------------------------------------------------------------ atomic writing
 def write_table(table: pd.DataFrame, path: Path) -> None:
     """Writes a parquet file, whole or not at all."""
-    _write(path, lambda draft: table.to_parquet(draft, index=False))
+    with written_whole(path) as draft:
+        table.to_parquet(draft, index=False)
 
 
 def write_text(text: str, path: Path) -> None:
     """Writes a text file, whole or not at all."""
-    _write(path, lambda draft: draft.write_text(text, encoding="utf-8"))
+    with written_whole(path) as draft:
+        draft.write_text(text, encoding="utf-8")
 
 
 def write_arrays(arrays: Mapping[str, np.ndarray], path: Path) -> None:
     """Writes an .npz file, whole or not at all."""
-
-    def written(draft: Path) -> None:
-        with draft.open("wb") as file:
-            np.savez(file, **cast("dict[str, Any]", dict(arrays)))
-
-    _write(path, written)
-
-
-def flush(path: Path) -> None:
-    """Waits until a file, or the names in a folder, are on disk."""
-    handle = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)
-
-
-def _write(path: Path, write: Callable[[Path], object]) -> None:
-    draft = path.with_name(f".{path.name}.{os.getpid()}{TEMPORARY}")
-    try:
-        write(draft)
-        flush(draft)
-        os.replace(draft, path)
-        flush(path.parent)
-    except OSError as error:
-        raise NotWritable(f"{str(path)!r} cannot be written: {error.strerror}.") from error
-    finally:
-        draft.unlink(missing_ok=True)
+    with written_whole(path) as draft, draft.open("wb") as file:
+        np.savez(file, **cast("dict[str, Any]", dict(arrays)))
 
 
 def _as_file_name(text: str) -> str:

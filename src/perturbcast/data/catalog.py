@@ -8,7 +8,6 @@ archives publish; where none is known, the first download is recorded in `regist
 import dataclasses
 import hashlib
 import json
-import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -17,6 +16,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
+from perturbcast._files import written_whole
 from perturbcast._progress import Progress
 from perturbcast.data.download import ResumableDownload
 from perturbcast.data.unpack import extract_h5ad
@@ -254,9 +254,8 @@ def _record(target: Path, *, address: str, source_checksum: str | None) -> None:
         "source_checksum": source_checksum,
         "recorded": datetime.now(UTC).isoformat(timespec="seconds"),
     }
-    temporary = target.with_name("registry.json.tmp")
-    temporary.write_text(json.dumps(registry, indent=2, sort_keys=True) + "\n")
-    os.replace(temporary, target.with_name("registry.json"))
+    with written_whole(target.with_name("registry.json")) as draft:
+        draft.write_text(json.dumps(registry, indent=2, sort_keys=True) + "\n")
 
 
 def _hash(path: Path, algorithm: str) -> str:

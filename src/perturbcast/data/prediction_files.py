@@ -1,7 +1,5 @@
 """Predictions written as .h5ad, .parquet or .csv, block by block, so that all pairs of a screen fit in memory."""
 
-import os
-import tempfile
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
@@ -9,8 +7,9 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from perturbcast._files import written_whole
 from perturbcast.data.prediction import Prediction
-from perturbcast.errors import MissingFile, NotWritable, UnknownFormat
+from perturbcast.errors import MissingFile, UnknownFormat
 
 LAYERS = ("response", "expression", "sd")
 ENDINGS = (".h5ad", ".parquet", ".csv")
@@ -32,25 +31,10 @@ def write_predictions(blocks: Iterable[Prediction], path: str | Path) -> Path:
     """
     path = Path(path)
     check_output(path)
-    try:
-        handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=".tmp")
-    except OSError as error:
-        raise NotWritable(f"{str(path)!r} cannot be written ({error.strerror}).") from error
-    os.close(handle)
-    try:
-        {".h5ad": _write_h5ad, ".parquet": _write_parquet, ".csv": _write_csv}[path.suffix](blocks, temporary)
-        os.chmod(temporary, 0o666 & ~_umask())
-        os.replace(temporary, path)
-    except BaseException:
-        Path(temporary).unlink(missing_ok=True)
-        raise
+    writers = {".h5ad": _write_h5ad, ".parquet": _write_parquet, ".csv": _write_csv}
+    with written_whole(path) as draft:
+        writers[path.suffix](blocks, str(draft))
     return path
-
-
-def _umask() -> int:
-    mask = os.umask(0)
-    os.umask(mask)
-    return mask
 
 
 def _about(block: Prediction) -> pd.DataFrame:

@@ -1,15 +1,14 @@
 """Screens written as .h5ad that `perturbcast.read` reads again."""
 
-import os
-import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
 import pandas as pd
 
+from perturbcast._files import written_whole
 from perturbcast.data.screen import Screen
-from perturbcast.errors import MissingFile, NotWritable, OutputExists, UnknownFormat
+from perturbcast.errors import MissingFile, OutputExists, UnknownFormat
 
 if TYPE_CHECKING:
     from anndata import AnnData
@@ -53,11 +52,6 @@ def write_screen(screen: Screen, path: str | Path) -> Path:
         raise MissingFile(f"the folder {str(path.parent)!r} for the screen does not exist.")
     if path.exists():
         raise OutputExists(f"{str(path)!r} is there already.")
-    try:
-        with tempfile.TemporaryDirectory(dir=path.parent, prefix=f".{path.name}.") as folder:
-            draft = Path(folder) / path.name
-            screen_to_anndata(screen).write_h5ad(draft)
-            os.replace(draft, path)
-    except OSError as error:
-        raise NotWritable(f"{str(path)!r} cannot be written ({error.strerror}).") from error
+    with written_whole(path) as draft:
+        screen_to_anndata(screen).write_h5ad(draft)
     return path

@@ -3,7 +3,6 @@
 import dataclasses
 import hashlib
 import json
-import os
 import shutil
 import tempfile
 from collections.abc import Mapping
@@ -13,6 +12,7 @@ from typing import Any
 
 import numpy as np
 
+from perturbcast._files import flush
 from perturbcast.data.conditions import Query
 from perturbcast.data.responses import ResponseTable
 from perturbcast.data.scale import Scale
@@ -51,7 +51,8 @@ def save(fitted: FittedModel, folder: Path) -> Path:
     try:
         save_file(arrays, draft / "weights.safetensors")
         (draft / "model.json").write_text(json.dumps(_description(fitted, draft), indent=1), encoding="utf-8")
-        _flush(draft)
+        for written in (*draft.iterdir(), draft):
+            flush(written)
         draft.chmod(0o755)
         draft.rename(folder)
     except OSError as error:
@@ -177,13 +178,3 @@ def _read_arrays(folder: Path, *, digest: str) -> dict[str, np.ndarray]:
 def _digest(path: Path) -> str:
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
-
-
-def _flush(draft: Path) -> None:
-    """Makes sure that the files are on disk before the folder gets its name."""
-    for path in (*draft.iterdir(), draft):
-        handle = os.open(path, os.O_RDONLY)
-        try:
-            os.fsync(handle)
-        finally:
-            os.close(handle)

@@ -1,8 +1,6 @@
 """Networks written to files and read back: parquet, TSV, GraphML, SIF, CX2, AnnData (varp), and networkx in memory."""
 
 import json
-import os
-import tempfile
 from collections.abc import Callable
 from importlib import import_module
 from pathlib import Path
@@ -11,7 +9,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pandas as pd
 
-from perturbcast.errors import BadNetwork, MissingFile, NotWritable, UnknownFormat
+from perturbcast._files import written_whole
+from perturbcast.errors import BadNetwork, MissingFile, UnknownFormat
 from perturbcast.networks.cx2 import INTERACTION, SIGN_OF, from_cx2, to_cx2
 from perturbcast.networks.graphml import from_graphml, to_graphml
 from perturbcast.networks.network import COLUMNS, FLAGS, Network
@@ -44,13 +43,8 @@ def write_network(network: Network, path: str | Path) -> Path:
         ".cx2": lambda network, path: path.write_text(json.dumps(to_cx2(network), allow_nan=False), encoding="utf-8"),
         ".h5ad": lambda network, path: to_anndata(network).write_h5ad(path),
     }
-    try:
-        with tempfile.TemporaryDirectory(dir=path.parent, prefix=f".{path.name}.") as folder:
-            temporary = Path(folder) / path.name
-            writers[path.suffix](network, temporary)
-            os.replace(temporary, path)
-    except OSError as error:
-        raise NotWritable(f"{str(path)!r} cannot be written ({error.strerror}).") from error
+    with written_whole(path) as draft:
+        writers[path.suffix](network, draft)
     return path
 
 

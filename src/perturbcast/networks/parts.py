@@ -2,8 +2,6 @@
 
 import hashlib
 import json
-import os
-import tempfile
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from perturbcast._files import written_whole
 from perturbcast.data.screen import Screen
 from perturbcast.errors import OutputExists, TruncatedFile
 
@@ -53,12 +52,8 @@ class Parts:
 
     def save(self, number: int, values: np.ndarray) -> None:
         """Keeps a part: written beside its place, then moved there, so that a part is whole or absent."""
-        handle, temporary = tempfile.mkstemp(dir=self.folder.parent, prefix=f".{self.folder.name}.", suffix=".npy")
-        with os.fdopen(handle, "wb") as file:
+        with written_whole(self._path(number)) as draft, draft.open("wb") as file:
             np.save(file, values, allow_pickle=False)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(temporary, self._path(number))
 
 
 def identity_of(screen: Screen, cells: np.ndarray, settings: Mapping[str, Any]) -> dict[str, Any]:

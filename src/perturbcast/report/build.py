@@ -1,7 +1,6 @@
 """The report: tables of a benchmark folder in, one self-contained HTML file out."""
 
 import json
-import os
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -9,6 +8,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from perturbcast._files import written_whole
 from perturbcast.errors import NothingToScore
 from perturbcast.report.figures import (
     Interval,
@@ -85,9 +85,8 @@ def build_report(folder: str | Path) -> Path:
     sections = [PageSection(section, tuple(figures_of(tables, section))) for section in sections_of(tables)]
     page = render(tables, sections)
     path = folder / "report.html"
-    temporary = folder / ".report.html.tmp"
-    temporary.write_text(page, encoding="utf-8")
-    os.replace(temporary, path)
+    with written_whole(path) as draft:
+        draft.write_text(page, encoding="utf-8")
     return path
 
 

@@ -1,13 +1,12 @@
 """The network report: one self-contained page with a map to zoom and search, heat-map, sub-network, hubs and edges."""
 
-import os
-import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from perturbcast._files import written_whole
 from perturbcast.errors import BadOption, MissingFile
 from perturbcast.networks.network import Network
 from perturbcast.networks.topology import degrees
@@ -48,13 +47,8 @@ def build_network_report(
         hubs=degrees(shown).head(200).to_dict("records"),
         columns=[name for name in TABLE if name in shown.columns],
     )
-    handle, temporary = tempfile.mkstemp(dir=out.parent, prefix=f".{out.name}.")
-    with os.fdopen(handle, "w", encoding="utf-8") as file:
-        file.write(text)
-    umask = os.umask(0)
-    os.umask(umask)
-    os.chmod(temporary, 0o666 & ~umask)  # temporary files are made private
-    os.replace(temporary, out)
+    with written_whole(out) as draft:
+        draft.write_text(text, encoding="utf-8")
     return out
 
 

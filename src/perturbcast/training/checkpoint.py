@@ -1,7 +1,6 @@
 """Checkpoints: one safetensors file with a JSON header, written atomically. Nothing is pickled."""
 
 import json
-import os
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -10,7 +9,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from perturbcast.errors import BadCheckpoint, NotWritable, OtherTraining
+from perturbcast._files import written_whole
+from perturbcast.errors import BadCheckpoint, OtherTraining
 
 FORMAT = 1
 LAST, BEST = "last.safetensors", "best.safetensors"
@@ -37,16 +37,8 @@ def write(path: Path, position: Position, tensors: Mapping[str, Tensor], *, iden
 
     header = {"perturbcast": json.dumps({"format": FORMAT, "identity": identity, "position": asdict(position)})}
     content = save({name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}, metadata=header)
-    draft = path.with_name(f".{path.name}.{os.getpid()}")
-    try:
-        with draft.open("wb") as file:
-            file.write(content)
-            file.flush()
-            os.fsync(file.fileno())
-        draft.replace(path)
-    except OSError as error:
-        draft.unlink(missing_ok=True)
-        raise NotWritable(f"checkpoint {str(path)!r} cannot be written: {error.strerror}.") from error
+    with written_whole(path) as draft:
+        draft.write_bytes(content)
 
 
 def read(path: Path, *, identity: str) -> tuple[Position, dict[str, Tensor]]:
