@@ -22,7 +22,7 @@ from scipy.stats import t as student
 import perturbcast
 from perturbcast.data.screen import Screen
 from perturbcast.models.base import TrainingData
-from perturbcast.models.vae.gpo_vae import GpoVae
+from perturbcast.models.gpo_vae import GpoVae
 from perturbcast.networks.methods import infer
 from perturbcast.networks.network import Network
 from perturbcast.networks.scores import Pairs, auprc, score_directness, signed_accuracy, truth_of_world

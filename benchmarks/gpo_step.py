@@ -21,7 +21,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from perturbcast.models.vae.gpo_vae import GpoVae
+from perturbcast.models.gpo_vae import GpoVae
 from perturbcast.nn.batch import Batch
 from perturbcast.nn.counts import negative_binomial_log_prob
 from perturbcast.nn.divergences import standard_normal_log_ratio

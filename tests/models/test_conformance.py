@@ -16,6 +16,7 @@ from perturbcast.models.registry import all_models
 NAMES = [
     name if profile is None else f"{name}:{profile}"
     for name, model in all_models().items()
+    if not model.card.needs_cells
     for profile in (None, *model.card.profiles)
 ]
 AS_PUBLISHED = {  # fixed λ = 0.1 and ten components overfit the 34 conditions of the world

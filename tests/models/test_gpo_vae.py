@@ -12,8 +12,8 @@ from perturbcast.models import registry
 from perturbcast.models.base import TrainingData
 from perturbcast.models.check import check_model
 from perturbcast.models.check_world import check_world
-from perturbcast.models.vae.gpo_fit import anchors, mean_effects, standard_errors
-from perturbcast.models.vae.gpo_vae import GpoVae
+from perturbcast.models.gpo_fit import anchors, mean_effects, standard_errors
+from perturbcast.models.gpo_vae import GpoVae
 from perturbcast.networks.infer_mean_difference import MeanDifference
 from perturbcast.networks.scores import Pairs, auprc, precision_recall, signed_accuracy, truth_of_world
 from perturbcast.networks.universe import universe_of
@@ -253,7 +253,7 @@ def test_mean_effects_average_contexts_by_cells():
 
 
 def test_changes_of_single_cells_do_not_depend_on_the_order_of_rows(world):
-    from perturbcast.models.vae.gpo_fit import Genes, _changes
+    from perturbcast.models.gpo_fit import Genes, _changes
 
     model, training = small("paper"), TrainingData.of(world.screen)
     genes = Genes.of(model, training, world.screen)

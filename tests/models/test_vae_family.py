@@ -18,10 +18,10 @@ from perturbcast.models.base import TrainingData
 from perturbcast.models.capabilities import SamplesCells, TrainsByGradient
 from perturbcast.models.check import check_model
 from perturbcast.models.check_world import check_world
-from perturbcast.models.vae.conditional_vae import ConditionalVae
-from perturbcast.models.vae.cpa_vae import CpaVae
-from perturbcast.models.vae.sams_vae import SamsVae
-from perturbcast.models.vae.svae_plus import SvaePlus
+from perturbcast.models.conditional_vae import ConditionalVae
+from perturbcast.models.cpa_vae import CpaVae
+from perturbcast.models.sams_vae import SamsVae
+from perturbcast.models.svae_plus import SvaePlus
 from perturbcast.training.plan import RunOptions
 
 KINDS = (SamsVae, CpaVae, ConditionalVae, SvaePlus)

@@ -23,7 +23,7 @@ from perturbcast.models.latent_family import NET, _losses, _starts, held_out_cel
 from perturbcast.networks.universe import LOSS, direction_of
 
 if TYPE_CHECKING:
-    from perturbcast.models.vae.gpo_vae import GpoVae
+    from perturbcast.models.gpo_vae import GpoVae
     from perturbcast.training.plan import RunOptions
 
 
@@ -292,7 +292,7 @@ def _per_median_library(screen: Screen, cells: np.ndarray) -> sparse.csr_matrix:
 
 # ------------------------------------------------------------------------------------------------------------ anchors
 def _anchors_of(model: "GpoVae", table: ResponseTable, state: dict[str, np.ndarray]) -> Float[np.ndarray, "query gene"]:
-    from perturbcast.models.vae.gpo_vae import FittedGpo
+    from perturbcast.models.gpo_vae import FittedGpo
 
     bare = FittedGpo(model, table, state)
     return anchors(table.response, bare.predict(table.queries).response, standard_errors(table)).astype(np.float32)
@@ -302,7 +302,7 @@ def _features_of(
     model: "GpoVae", training: TrainingData, state: dict[str, np.ndarray], *, seed: int
 ) -> dict[str, np.ndarray]:
     """What answers for targets that were not in training: a function of gene features, learned from own answers."""
-    from perturbcast.models.vae.gpo_vae import FEATURES, FittedGpo
+    from perturbcast.models.gpo_vae import FEATURES, FittedGpo
 
     table = training.responses
     own = FittedGpo(model, table, state).predict(table.queries).response

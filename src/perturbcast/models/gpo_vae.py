@@ -329,7 +329,7 @@ class GpoVae(LatentModel):
         Raises what `LatentModel.fit` raises; NeedsKnowledge where `prior_graph` is not among the graphs given;
         BadOption where effects are aligned without the strengths of mean-field embeddings.
         """
-        from perturbcast.models.vae.gpo_fit import fitted_state
+        from perturbcast.models.gpo_fit import fitted_state
 
         state = fitted_state(self, training, seed=seed, progress=progress, options=options)
         return FittedGpo(self, training.responses, state, split_fingerprint=training.split_fingerprint)
