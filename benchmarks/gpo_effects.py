@@ -21,8 +21,8 @@ from perturbcast.data.conditions import Query, is_single
 from perturbcast.data.simulate import World
 from perturbcast.genes.simulated import knowledge_of
 from perturbcast.models.base import TrainingData
-from perturbcast.models.kernel_ridge import KernelRidge
 from perturbcast.models.gpo_vae import GpoVae
+from perturbcast.models.kernel_ridge import KernelRidge
 
 WORLD = {"n_cells": 4000, "n_genes": 150, "n_targets": 50, "n_doubles": 10}
 NET = {"n_latent": 10, "encoder_width": 48, "decoder_width": 48, "n_particles": 2, "n_averaged": 128}

@@ -26,8 +26,8 @@ from perturbcast.models.capabilities import CleansCells
 from perturbcast.models.check import check_model
 from perturbcast.models.check_world import check_world
 from perturbcast.models.cleaning import clean_cells, pass_rates
-from perturbcast.models.registry import get_model
 from perturbcast.models.cradle_vae import CradleVae
+from perturbcast.models.registry import get_model
 from perturbcast.nn.standardise import Standardise
 
 SMALL = {"n_latent": 4, "encoder_width": 16, "decoder_width": 16, "n_particles": 2, "n_averaged": 20}
