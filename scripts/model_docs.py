@@ -31,7 +31,8 @@ CHECKS = """## The conformance suite
 
 `perturbcast.check_model("mean")` runs these {n} checks on a model given by name, class or instance, and returns a
 result for each: `passed`, `failed` with what was found, or `skipped` where a check says nothing about the model. A
-model of another package can be checked the same way.
+model of another package can be checked the same way. Given by name or class, a model that trains for long is fitted
+with the `quick` fields of its card; an instance is fitted as it is.
 
 | check | promise |
 |---|---|

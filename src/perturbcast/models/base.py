@@ -33,7 +33,12 @@ from perturbcast.models.fields import check_fields, parsed_fields
 
 @dataclass(frozen=True)
 class ModelCard:
-    """What a model is and can do, for the list of models, the docs and the report."""
+    """What a model is and can do, for the list of models, the docs and the report.
+
+    `quick` is for models that train for minutes: fields under which one trains in well under a second on a few hundred
+    cells, so that the conformance suite, which fits it about fifteen times, takes seconds. It makes every promise
+    testable, not every prediction good: the model need not beat anything under them.
+    """
 
     name: str  # command-line name, such as `kernel-ridge`
     title: str
@@ -45,6 +50,7 @@ class ModelCard:
     uses_knowledge: bool = False
     learns_network: bool = False
     profiles: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)  # name after the colon -> fields
+    quick: Mapping[str, Any] = field(default_factory=dict)  # fields of a short training
 
 
 @dataclass(frozen=True)

@@ -1,7 +1,7 @@
 """The conformance suite: what every model must do, whoever wrote it. `check_model("mean")` is public API."""
 
 from collections.abc import Callable
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Literal
 
@@ -38,7 +38,6 @@ class Case:
     """A model and what its checks share: a world, a world with two contexts, and the model fitted to them."""
 
     model: Model
-    cache: dict[str, object] = field(default_factory=dict)
 
     @cached_property
     def world(self) -> CheckWorld:
@@ -67,6 +66,13 @@ class Case:
     def fit(self, training: TrainingData) -> FittedModel:
         """The model fitted with the seed of the suite."""
         return self.model.fit(training, seed=SEED)
+
+    def fit_or_code(self, training: TrainingData) -> tuple[FittedModel | None, str]:
+        """The fitted model and "", or None and the code of the coded error that refuses."""
+        try:
+            return self.fit(training), ""
+        except PerturbcastError as refusal:
+            return None, refusal.code
 
     @cached_property
     def asked(self) -> tuple[Query, ...]:
@@ -100,15 +106,24 @@ def check_model(model: str | type[Model] | Model) -> list[CheckResult]:
     """The result of every check for a model, given by name (`mean:cells`), class or instance.
 
     A failed check is a result with status `failed` and what was found, never an exception; docs/MODELS.md lists the
-    promises. Takes a second or two for a model that fits at once.
+    promises. Takes a second or two for a model that fits at once. A model given by name or class is fitted with the
+    `quick` fields of its card; an instance is fitted as it is.
     """
     _load()
     if isinstance(model, str):
         from perturbcast.models.registry import get_model
 
-        model = get_model(model)
-    case = Case(model if isinstance(model, Model) else model())
+        model = _quickly(get_model(model))
+    case = Case(model if isinstance(model, Model) else _quickly(model()))
     return [_run(name, function, case) for name, function in _CHECKS.items()]
+
+
+def _quickly(model: Model) -> Model:
+    """The model with the quick fields of its card; as it is where they are wrong, which a check finds."""
+    try:
+        return replace(model, **model.card.quick)
+    except (TypeError, PerturbcastError):
+        return model
 
 
 def _run(name: str, function: Check, case: Case) -> CheckResult:

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from typing import Any, ClassVar
 
 from perturbcast.models.base import ModelCard
-from perturbcast.models.latent_family import PUBLISHED, LatentModel
+from perturbcast.models.latent_family import PUBLISHED, QUICK, LatentModel
 
 
 @dataclass(frozen=True)
@@ -22,6 +22,7 @@ class ConditionalVae(LatentModel):
         predicts=frozenset({"unseen_double"}),
         needs_cells=True,
         profiles={"paper": PUBLISHED, "plus": {}},
+        quick=QUICK,
     )
 
     def network(self, n_columns: int, standardise: Any, likelihood: str) -> Any:

@@ -14,7 +14,7 @@ from perturbcast.data.screen import Screen
 from perturbcast.errors import NotEnoughTraining
 from perturbcast.models.base import FittedModel, ModelCard, decode_text, encode_text
 from perturbcast.models.fields import Range
-from perturbcast.models.latent_family import PUBLISHED, FittedLatent, LatentModel
+from perturbcast.models.latent_family import PUBLISHED, QUICK, FittedLatent, LatentModel
 
 PAPER = PUBLISHED | {
     "quality": "published",
@@ -104,6 +104,7 @@ class CradleVae(LatentModel):
         predicts=frozenset({"unseen_double"}),
         needs_cells=True,
         profiles={"paper": PAPER, "plus": {}},
+        quick=QUICK | {"embedding_width": 8, "embedding_layers": 2},
     )
     fitted_class: ClassVar[type[FittedModel]] = FittedCradle
     decoder_layers: Annotated[int, Range(1)] = 2  # spec 4.1

@@ -16,7 +16,7 @@ from perturbcast.errors import CannotPredict, did_you_mean
 from perturbcast.models.base import FittedModel, ModelCard, TrainingData, decode_text
 from perturbcast.models.fields import Range
 from perturbcast.models.kernel_ridge import FittedKernelRidge, KernelRidge
-from perturbcast.models.latent_family import BOUND_BATCH, NET, PUBLISHED, UNSEEN, FittedLatent, LatentModel
+from perturbcast.models.latent_family import BOUND_BATCH, NET, PUBLISHED, QUICK, UNSEEN, FittedLatent, LatentModel
 from perturbcast.networks.network import Network
 
 if TYPE_CHECKING:
@@ -240,6 +240,7 @@ class GpoVae(LatentModel):
         uses_knowledge=True,
         learns_network=True,
         profiles={"paper": PAPER, "plus": {}},
+        quick=QUICK | {"embedding_width": 8, "embedding_layers": 2, "align_steps": 20, "max_extended": 20},
     )
     fitted_class: ClassVar[type[FittedModel]] = FittedGpo
     decoder_layers: Annotated[int, Range(1)] = 2  # spec 6

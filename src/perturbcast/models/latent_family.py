@@ -23,6 +23,15 @@ if TYPE_CHECKING:
     from perturbcast.training.plan import RunOptions, TrainingPlan
 
 PUBLISHED = {"kl": "mc", "average": "independent", "basal": "prior", "n_averaged": 2500, "validation": 0.2}
+QUICK = {  # of the cards: 0.1 to 0.3 s for 400 cells of 48 genes
+    "n_latent": 4,
+    "encoder_width": 16,
+    "decoder_width": 16,
+    "n_particles": 2,
+    "n_averaged": 1024,
+    "max_epochs": 4,
+    "batch_size": 128,
+}
 NET = "net."  # prefix of the network's arrays in the state
 BOUND_BATCH = 64  # cells bounded at a time; memory is particles x cells x genes
 MOST_BASAL = 512  # control cells whose posteriors are kept, to start predictions from

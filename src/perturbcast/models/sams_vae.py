@@ -5,7 +5,7 @@ from typing import Annotated, Any, ClassVar, Literal
 
 from perturbcast.models.base import ModelCard
 from perturbcast.models.fields import Range
-from perturbcast.models.latent_family import PUBLISHED, LatentModel
+from perturbcast.models.latent_family import PUBLISHED, QUICK, LatentModel
 
 
 @dataclass(frozen=True)
@@ -28,6 +28,7 @@ class SamsVae(LatentModel):
         predicts=frozenset({"unseen_double"}),
         needs_cells=True,
         profiles={"paper": PUBLISHED, "plus": {}, "mean-field": {"guide": "mean-field"}},
+        quick=QUICK | {"embedding_width": 8, "embedding_layers": 2},
     )
     guide: Literal["correlated", "mean-field"] = "correlated"  # q(E | M), equations (10) and (9)
     mask_prior: Annotated[float, Range(1e-6, 0.999999)] = 0.01  # π; spec 3.1

@@ -6,7 +6,7 @@ from typing import Annotated, Any, ClassVar
 from perturbcast.data.conditions import Query
 from perturbcast.models.base import ModelCard
 from perturbcast.models.fields import Range
-from perturbcast.models.latent_family import PUBLISHED, LatentModel
+from perturbcast.models.latent_family import PUBLISHED, QUICK, LatentModel
 
 
 @dataclass(frozen=True)
@@ -25,6 +25,7 @@ class SvaePlus(LatentModel):
         predicts=frozenset({"unseen_double"}),
         needs_cells=True,
         profiles={"paper": PUBLISHED, "plus": {}},
+        quick=QUICK,
     )
     sparsity: Annotated[float, Range(1.0)] = 5.0  # K of Beta(1, K); published 2, 5, 10
 
