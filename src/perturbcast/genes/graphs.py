@@ -1,15 +1,21 @@
-"""Gene graphs and gene sets as sparse matrices: from edge lists and GMT files, and graphs of shared sets."""
+"""Gene graphs and gene sets as sparse matrices: from edge lists, shared sets and co-expression; unions and layers."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
+from functools import partial
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
+from jaxtyping import Float
 from scipy import sparse
 
+from perturbcast.errors import BadOption
+from perturbcast.genes.graph_files import cached
 from perturbcast.genes.knowledge import GeneGraph, GeneSets
 from perturbcast.genes.similarity import idf_weights, overlap_similarity
 
 BLOCK = 1024  # rows of a similarity matrix that exist at one time
+ROWS_AT_ONCE = 4096  # cells that are dense at one time
 
 
 def graph_of_edges(
@@ -112,3 +118,122 @@ def strongest(matrix: sparse.csr_matrix, top: int) -> sparse.csr_matrix:
     rank[order] = np.arange(len(order)) - matrix.indptr[rows[order]]
     kept = rank < top
     return sparse.csr_matrix((matrix.data[kept], (rows[kept], matrix.indices[kept])), shape=matrix.shape)
+
+
+def jaccard_top_graph(
+    sets: GeneSets, genes: Iterable[str], *, k: int = 20, least: float = 0.1, cache: Path | None = None
+) -> GeneGraph:
+    """The directed graph of GEARS over `genes`: to each gene from the k genes whose sets are most like its own.
+
+    Weights are Jaccard indices above `least`; each gene's edge to itself (weight 1) stays. Ties go to the first genes.
+    Every gene asked for is a node, without edges where it is in no set. `cache`: a folder where the graph is kept
+    under the fingerprint of its input. Source: spec C-1.
+    """
+    _check_cut(k, least)
+    names = _unique(genes)
+    membership, _ = sets.rows(names)
+    build = partial(_similar_to_each, partial(_jaccard_block, membership), len(names), k=k, least=least)
+    name = f"{sets.name} (jaccard, top {k})"
+    weights = cached(cache, ("jaccard", names, membership, k, least), build)
+    return GeneGraph(name, names, weights, directed=True, source=sets.source)
+
+
+def coexpression_graph(
+    profiles: Float[np.ndarray, "row gene"] | sparse.csr_matrix,
+    genes: Iterable[str],
+    *,
+    k: int = 20,
+    least: float = 0.4,
+    cache: Path | None = None,
+) -> GeneGraph:
+    """The directed graph over `genes`: to each gene from the k genes whose profiles correlate most with its own.
+
+    `profiles` (row, gene): expression of cells, or responses, of the *training* side only, else the graph leaks.
+    Weights are absolute Pearson correlations above `least`; each gene's edge to itself stays, except for a gene that
+    never varies, which has none at all. `cache` as in `jaccard_top_graph`. Source: spec C-2.
+    """
+    _check_cut(k, least)
+    names = np.array(list(genes), dtype=object)
+    if profiles.shape[1] != len(names) or len(set(names)) < len(names):
+        raise BadOption(f"profiles have {profiles.shape[1]} columns for {len(set(names))} different genes.")
+    build = partial(_similar_to_each, _correlation_block(profiles), len(names), k=k, least=least)
+    weights = cached(cache, ("pearson", names, profiles, k, least), build)
+    return GeneGraph(f"co-expression (top {k})", names, weights, directed=True, source="training")
+
+
+def _check_cut(k: int, least: float) -> None:
+    if k < 1 or not 0 <= least < 1:
+        raise BadOption(f"k is {k}, least {least}; k is at least 1 and least in [0, 1).")
+
+
+def _unique(genes: Iterable[str]) -> np.ndarray:
+    return np.array(list(dict.fromkeys(genes)), dtype=object)
+
+
+def _jaccard_block(membership: sparse.csr_matrix, start: int, stop: int) -> sparse.csr_matrix:
+    return overlap_similarity(membership[start:stop], membership)
+
+
+def _correlation_block(profiles: np.ndarray | sparse.csr_matrix) -> Callable[[int, int], np.ndarray]:
+    """|Pearson| of some genes to all, computed in float32 from rows that are dense a few thousand at a time."""
+    n_rows = profiles.shape[0]
+    mean = np.asarray(profiles.mean(axis=0), dtype=np.float64).ravel()
+    square = sum((np.asarray(_dense(profiles, at) - mean) ** 2).sum(axis=0) for at in range(0, n_rows, ROWS_AT_ONCE))
+    size = np.sqrt(np.broadcast_to(np.asarray(square, dtype=np.float64), mean.shape))
+    varies = size > 1e-9 * np.maximum(np.abs(mean) * np.sqrt(max(n_rows, 1)), 1e-12)
+    scale = np.where(varies, 1.0 / np.where(varies, size, 1.0), 0.0)
+
+    def block(start: int, stop: int) -> np.ndarray:
+        total = np.zeros((min(stop, len(mean)) - start, len(mean)), dtype=np.float32)
+        for at in range(0, n_rows, ROWS_AT_ONCE):
+            unit = ((_dense(profiles, at) - mean) * scale).astype(np.float32)
+            total += unit[:, start:stop].T @ unit  # (block, row) @ (row, gene) -> (block, gene)
+        return np.minimum(np.abs(total), 1.0)
+
+    return block
+
+
+def _dense(profiles: np.ndarray | sparse.csr_matrix, at: int) -> np.ndarray:
+    rows = profiles[at : at + ROWS_AT_ONCE]
+    return np.asarray(rows if isinstance(rows, np.ndarray) else rows.toarray(), dtype=np.float64)
+
+
+def _similar_to_each(
+    block_of: Callable[[int, int], sparse.csr_matrix | np.ndarray], n_genes: int, *, k: int, least: float
+) -> sparse.csr_matrix:
+    """Weights (source, destination): to each gene from itself and the k most similar others, above `least`."""
+    blocks = [sparse.csr_matrix((0, n_genes))]
+    for start in range(0, n_genes, BLOCK):
+        block = block_of(start, start + BLOCK)
+        if isinstance(block, np.ndarray):
+            block = np.where(block > least, block, 0.0)
+        block = sparse.csr_matrix(block, dtype=np.float64)
+        block.sort_indices()
+        own = np.repeat(np.arange(start, start + block.shape[0]), np.diff(block.indptr)) == block.indices
+        block.data[block.data <= least] = 0.0
+        block.data[own & (block.data > 0)] = 2.0  # the edge to itself takes its slot before any tie
+        block.eliminate_zeros()
+        block = strongest(block, k + 1)
+        block.data[block.data > 1.0] = 1.0
+        blocks.append(block)
+    weights = sparse.csr_matrix(sparse.vstack(blocks).T)
+    weights.sort_indices()
+    return weights
+
+
+def union_graph(graphs: Sequence[GeneGraph], *, name: str = "union", scaled: bool = True) -> GeneGraph:
+    """One graph with every edge of several: nodes in order of first appearance, the largest weight of an edge kept.
+
+    `scaled` divides the weights of each graph by its largest, since STRING scores and Jaccard indices have no common
+    unit. Directed where any is; signs are dropped. BadOption without any graph.
+    """
+    if not graphs:
+        raise BadOption("a union needs at least one graph.")
+    names = _unique(gene for graph in graphs for gene in graph.genes)
+    total = sparse.csr_matrix((len(names), len(names)))
+    for graph in graphs:
+        weights, _ = graph.between(names)
+        largest = weights.data.max() if scaled and weights.nnz else 1.0
+        total = sparse.csr_matrix(total.maximum(weights / largest))
+    directed = any(graph.directed for graph in graphs)
+    return GeneGraph(name, names, total, directed=directed, source=" + ".join(graph.name for graph in graphs))
