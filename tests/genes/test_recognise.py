@@ -127,7 +127,7 @@ def test_pickled_names_in_npz_are_refused(tmp_path):
         "just one line of prose",
         "# Title\n\nSome words, and more.\nOther words here.\n",
         "a,b\n1,2\n3,4\n",
-        "gene,pathway\nTP53,apoptosis\nMYC,growth\n",
+        "gene,colour\nTP53,red\nMYC,blue\n",
         "barcode,umi,genes\nAAAC-1,100,20\nAAAG-1,200,30\nAAAC-1,3,4\nAAAC-1,3,4\nAAAC-1,1,1\nAAAC-1,1,1\n",
         "perturbation,gene,padj,log2fc\nMYC,TERT,0.1,2\nMYC,TP53,0.01,1\n",
         "[1, 2, 3]",

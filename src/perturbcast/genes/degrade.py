@@ -14,7 +14,7 @@ How = Literal["remove", "add", "rewire", "permute"]
 TRIES, AT_ONCE = 50, 8  # pairs of edges that are tried before the graph is said to allow no more swaps
 
 
-def degraded(graph: GeneGraph, how: str, share: float, *, seed: int) -> GeneGraph:
+def degraded(graph: GeneGraph, how: str, share: float | int, *, seed: int) -> GeneGraph:
     """The graph with a share of its edges or labels spoilt; nodes, loops and direction stay.
 
     An undirected edge counts once, and E edges are counted without loops; floor(share x E) of them are spoilt.

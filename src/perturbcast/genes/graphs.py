@@ -121,7 +121,7 @@ def strongest(matrix: sparse.csr_matrix, top: int) -> sparse.csr_matrix:
 
 
 def jaccard_top_graph(
-    sets: GeneSets, genes: Iterable[str], *, k: int = 20, least: float = 0.1, cache: Path | None = None
+    sets: GeneSets, genes: Iterable[str], *, k: int = 20, least: float | int = 0.1, cache: Path | None = None
 ) -> GeneGraph:
     """The directed graph of GEARS over `genes`: to each gene from the k genes whose sets are most like its own.
 
@@ -143,7 +143,7 @@ def coexpression_graph(
     genes: Iterable[str],
     *,
     k: int = 20,
-    least: float = 0.4,
+    least: float | int = 0.4,
     cache: Path | None = None,
 ) -> GeneGraph:
     """The directed graph over `genes`: to each gene from the k genes whose profiles correlate most with its own.
@@ -161,7 +161,7 @@ def coexpression_graph(
     return GeneGraph(f"co-expression (top {k})", names, weights, directed=True, source="training")
 
 
-def _check_cut(k: int, least: float) -> None:
+def _check_cut(k: int, least: float | int) -> None:
     if k < 1 or not 0 <= least < 1:
         raise BadOption(f"k is {k}, least {least}; k is at least 1 and least in [0, 1).")
 

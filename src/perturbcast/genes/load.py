@@ -17,7 +17,21 @@ from perturbcast.genes.recognise import Kind, Recognised, recognise
 from perturbcast.genes.resolve import Naming, Resolver
 
 SUBFOLDERS = frozenset({"genes", "networks", "embeddings", "graphs", "gene_sets", "sequences", "texts", "knowledge"})
-ENDINGS = (".gz", ".csv", ".tsv", ".txt", ".parquet", ".npz", ".json", ".gmt", ".fasta", ".fa", ".fna", ".edges")
+ENDINGS = (
+    ".gz",
+    ".csv",
+    ".tsv",
+    ".txt",
+    ".parquet",
+    ".npz",
+    ".json",
+    ".gmt",
+    ".gaf",
+    ".fasta",
+    ".fa",
+    ".fna",
+    ".edges",
+)
 
 ROUTES = ("symbol", "ensembl", "alias", "case", "kept")  # most direct first
 INDIRECT = {"ensembl": "Ensembl id", "alias": "alias", "case": "letter case only"}

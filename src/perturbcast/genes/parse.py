@@ -8,6 +8,7 @@ import numpy as np
 import pandas as pd
 
 from perturbcast.errors import BadKnowledge
+from perturbcast.genes.annotations import annotation_columns, ncbi_column, ncbi_name, sets_of_table
 from perturbcast.genes.recognise import (
     ALIASES,
     BIOTYPE,
@@ -85,12 +86,15 @@ def _text(table: Table, column: int | None) -> np.ndarray:
 
 
 def _aliases(table: Table) -> list[tuple[str, ...]]:
-    """Aliases of all alias columns together, in the order of the file, each once."""
+    """Aliases of all alias columns, and the NCBI number as `NCBI:7157`, in the order of the file, each once."""
     columns = [
         table.columns[column]
         for column, name in enumerate(table.names)
         if name in ALIASES and table.columns[column].dtype == object
     ]
+    numbers = ncbi_column(table)
+    if numbers is not None:
+        columns.append(np.array([ncbi_name(number) for number in table.columns[numbers]], dtype=object))
     if not columns:
         return [()] * table.n_rows
     joined = []
@@ -271,6 +275,10 @@ def sets_of(found: Recognised) -> list[tuple[str, tuple[str, ...]]]:
         sets = [
             (name, [str(gene) for gene in genes]) for name, genes in found.content.items() if isinstance(genes, list)
         ]
+    elif isinstance(found.content, Table):
+        columns = annotation_columns(found.content, [*SYMBOL, *ENSEMBL])
+        assert columns is not None
+        return [(name, tuple(genes)) for name, genes in sets_of_table(found.content, columns).items()]
     else:
         assert isinstance(found.content, list)
         sets = []

@@ -13,6 +13,7 @@ from pathlib import Path
 import numpy as np
 
 from perturbcast.errors import BadKnowledge
+from perturbcast.genes.annotations import annotation_columns, sets_by_gene, sets_of_gaf
 from perturbcast.genes.tables import (
     NUMBER,
     Sample,
@@ -61,6 +62,7 @@ SYMBOL = [
     "target",
     "perturbation",
     "feature",
+    "preferred_name",
     "name",
     "index",
 ]
@@ -88,9 +90,10 @@ ALIASES = [
     "previous_symbol",
     "prev_symbol",
     "prev_symbols",
+    "string_protein_id",
 ]
 BIOTYPE = ["biotype", "gene_biotype", "gene_type", "type_of_gene", "locus_type", "locus_group"]
-DESCRIPTION = ["description", "gene_description", "full_name", "approved_name", "gene_full_name"]
+DESCRIPTION = ["description", "gene_description", "full_name", "approved_name", "gene_full_name", "annotation"]
 SUMMARY = ["summary", "gene_summary", "text", "texts"]
 SEQUENCE = ["sequence", "seq", "promoter_sequence", "promoter_seq", "upstream_sequence", "dna"]
 SOURCE = [
@@ -163,6 +166,8 @@ def recognise(path: Path) -> Recognised | None:
         return _of_json(path, text)
     if start == ">":
         return _of_fasta(path, text)
+    if text.startswith("!gaf-version"):
+        return Recognised(path, Kind.GENE_SETS, dict(sets_of_gaf(path, text)))
     return _of_text(path, content, text)
 
 
@@ -221,6 +226,8 @@ def kind_of_table(table: Table) -> Kind | None:
         return Kind.GENE_TABLE
     if names_gene and sequence is not None and is_dna(table.columns[sequence]):
         return Kind.SEQUENCES
+    if annotation_columns(table, [*SYMBOL, *ENSEMBL]) is not None:
+        return Kind.GENE_SETS
     if edge_columns(table) is not None:
         return Kind.EDGES
     if names_gene and column_of(table, SUMMARY) is not None:
@@ -345,6 +352,9 @@ def _of_json(path: Path, text: str) -> Recognised | None:
     if not all(isinstance(value, list) and value for value in values):
         return None
     numbers = all(isinstance(entry, int | float) for value in values for entry in value)
+    by_set = None if numbers else sets_by_gene(content)
+    if by_set is not None:
+        return Recognised(path, Kind.GENE_SETS, dict(by_set))
     return Recognised(path, Kind.EMBEDDINGS if numbers else Kind.GENE_SETS, content)
 
 
