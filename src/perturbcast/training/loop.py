@@ -30,7 +30,8 @@ class Loop:
     def __init__(self, fabric: Any, task: "Task") -> None:
         self.fabric, self.task = fabric, task
         plan = task.plan
-        raw = torch.optim.Adam(task.network.parameters(), lr=plan.lr, weight_decay=plan.weight_decay, fused=True)
+        kind = torch.optim.AdamW if plan.decoupled else torch.optim.Adam
+        raw = kind(task.network.parameters(), lr=plan.lr, weight_decay=plan.weight_decay, fused=True)
         self.module, self.optimiser = fabric.setup(Objective(task.network), raw)
         self.raw_optimiser = raw
         self.position = Position()

@@ -2,7 +2,11 @@
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+
+from perturbcast.errors import BadOption, UnknownOption, did_you_mean
+
+PRECISIONS = ("fp32", "bf16")
+LOGGERS = ("csv", "tensorboard", "wandb", "mlflow")
 
 
 @dataclass(frozen=True)
@@ -14,6 +18,7 @@ class TrainingPlan:
     batch_size: int = 512  # cells per step, all processes together; spec 6
     lr: float = 3e-4  # Adam; spec 6
     weight_decay: float = 1e-6  # spec 6
+    decoupled: bool = False  # AdamW: the decay is not divided by the size of gradients
     clip_norm: float | None = 100.0  # of all gradients together; spec 6
     clip_value: float | None = None  # of each gradient, instead of the norm
     validate_every: int = 1  # epochs
@@ -37,13 +42,25 @@ class RunOptions:
     With a `folder`, `last.safetensors` and `best.safetensors` are kept there and a training that was killed goes on
     where it stopped. `strategy` auto trains in this process on one device and starts one process per device otherwise;
     under torchrun or a cluster manager give `ddp` (or any other strategy of Lightning) and `n_nodes`.
+    UnknownOption for a logger or precision that does not exist, BadOption for numbers out of range.
     """
 
     devices: int = 1
     n_nodes: int = 1
     accelerator: str = "cpu"  # cpu, cuda, mps, or auto: what there is
     strategy: str = "auto"
-    precision: Literal["fp32", "bf16"] = "fp32"  # bf16: mixed, weights and sums stay in fp32
+    precision: str = "fp32"  # or bf16: mixed, weights and sums stay in fp32
     folder: Path | None = None  # of checkpoints and logs; none are kept without
     checkpoint_seconds: float = 60.0  # between checkpoints; 0 writes one after every step
     loggers: tuple[str, ...] = ("csv",)  # of: csv, tensorboard, wandb, mlflow; into the folder
+
+    def __post_init__(self) -> None:
+        known = {"logger": LOGGERS, "precision": PRECISIONS}
+        for what, name in [("precision", self.precision), *(("logger", logger) for logger in self.loggers)]:
+            if name not in known[what]:
+                raise UnknownOption(f"there is no {what} {name!r}. {did_you_mean(name, known[what])}")
+        if min(self.devices, self.n_nodes) < 1 or self.checkpoint_seconds < 0:
+            raise BadOption(
+                f"devices={self.devices}, n_nodes={self.n_nodes}, checkpoint_seconds={self.checkpoint_seconds}: "
+                "the first two are at least 1, the last at least 0."
+            )

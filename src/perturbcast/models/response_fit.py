@@ -1,0 +1,213 @@
+"""How the ensembles of the response family are fitted: what is left out, the model below, members, gains, errors."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from functools import cached_property
+from typing import TYPE_CHECKING
+
+import numpy as np
+from jaxtyping import Float
+
+from perturbcast._progress import Progress
+from perturbcast.data.conditions import targets_of
+from perturbcast.data.responses import ResponseTable
+from perturbcast.models.base import Model, TrainingData
+from perturbcast.models.conformal import error_model
+from perturbcast.models.holdouts import COMBINATIONS, TARGETS, Holdout, holdouts
+from perturbcast.models.node_table import node_table, nodes_state
+from perturbcast.models.on_target import OnTarget
+from perturbcast.models.response_family import BASE, GIVEN, ResponseModel, group_of, responses_of
+from perturbcast.nn.nodes import NodeTable
+
+if TYPE_CHECKING:
+    from perturbcast.nn.response_net import ResponseNet, Rows
+    from perturbcast.training.plan import RunOptions
+
+
+@dataclass(frozen=True)
+class Left:
+    """A question, what is left out to ask it, and what the model below says of each row that it has not seen."""
+
+    kind: str
+    folds: list[Holdout]
+    below: Float[np.ndarray, "query gene"]
+
+
+def fitted_state(
+    model: ResponseModel,
+    training: TrainingData,
+    *,
+    seed: int,
+    progress: Progress,
+    options: "RunOptions | None",
+) -> dict[str, np.ndarray]:
+    """All that a fitted model of the family keeps; see `FittedResponse`."""
+    given, own = _own_gene_aside(model, training)
+    nodes = node_table(given.responses, given.knowledge)
+    base = model.base_model()
+    state = nodes_state(nodes) | {"own": own}
+    below = np.zeros_like(given.responses.response)
+    if base is not None:
+        fitted = base.fit(given, seed=seed)
+        state |= {BASE + name: value for name, value in fitted.state().items()}
+        below = fitted.predict(list(given.responses.queries)).response
+    for left in _questions(model, base, given, below, seed=seed, progress=progress):
+        fit = _Fit(model, given.responses, nodes, left, seed=seed, progress=progress, options=options)
+        state |= fit.members()
+    return state
+
+
+def _own_gene_aside(model: ResponseModel, training: TrainingData) -> tuple[TrainingData, np.ndarray]:
+    """Responses in order of query, own genes set aside where the model wants that; and the on-target effect."""
+    queries = training.responses.queries
+    table = training.responses.take(np.array(sorted(range(len(queries)), key=lambda row: queries[row])))
+    if not model.on_target:
+        return replace(training, screen=None, responses=table), np.zeros(table.n_genes)
+    response, own = OnTarget.set_aside(table)
+    return replace(training, screen=None, responses=replace(table, response=response)), own
+
+
+def _questions(
+    model: ResponseModel, base: Model | None, given: TrainingData, below: np.ndarray, *, seed: int, progress: Progress
+) -> list[Left]:
+    """The questions that training can ask, with out-of-fold predictions of the model below."""
+    folds = holdouts(given.responses.queries, n_folds=model.folds, seed=seed)
+    if not folds:
+        everything = np.arange(given.responses.n_queries)
+        return [Left(TARGETS, [Holdout(TARGETS, everything, everything[:0])], below)]
+    found = []
+    for kind in (TARGETS, COMBINATIONS):
+        own = [fold for fold in folds if fold.kind == kind]
+        if own:
+            found.append(Left(kind, own, _out_of_fold(base, given, own, below, seed=seed, progress=progress)))
+    return found
+
+
+def _out_of_fold(
+    base: Model | None,
+    given: TrainingData,
+    folds: Sequence[Holdout],
+    below: np.ndarray,
+    *,
+    seed: int,
+    progress: Progress,
+) -> np.ndarray:
+    """(query, gene) what the model below says of rows left out, in the mean over folds; `below` for rows never out."""
+    if base is None:
+        return below
+    total, count = np.zeros_like(below), np.zeros(len(below))
+    for fold in progress.track(folds, label=f"{base.card.name} without each fold"):
+        part = replace(given, responses=given.responses.take(fold.train))
+        asked = [given.responses.queries[row] for row in fold.valid]
+        total[fold.valid] += base.fit(part, seed=seed).predict(asked).response
+        count[fold.valid] += 1
+    return np.where(count[:, None] > 0, total / np.maximum(count, 1)[:, None], below)
+
+
+@dataclass(frozen=True)
+class _Fit:
+    """One question: its members are trained, and its gain and errors learned from what they left out."""
+
+    model: ResponseModel
+    table: ResponseTable
+    nodes: NodeTable
+    left: Left
+    seed: int
+    progress: Progress
+    options: "RunOptions | None"
+
+    def members(self) -> dict[str, np.ndarray]:
+        """Weights of every member, the gain, and the calibrated errors."""
+        kind = self.left.kind
+        state: dict[str, np.ndarray] = {}
+        order = np.argsort(self.table.genes.astype(str), kind="stable")
+        total, count = np.zeros_like(self.table.response), np.zeros(self.table.n_queries)
+        for number, fold in enumerate(self.left.folds):
+            network = self._trained(number, fold, order)
+            prefix = f"member.{kind}-{number}."
+            kept = {k: v for k, v in network.state_dict().items() if not k.startswith(GIVEN)}
+            state |= {prefix + name: tensor.cpu().numpy() for name, tensor in kept.items()}
+            if len(fold.valid):
+                asked = [self.table.queries[row] for row in fold.valid]
+                found = responses_of(network, self._core, asked)
+                total[np.ix_(fold.valid, order)] += found
+                count[fold.valid] += 1
+        out = np.flatnonzero(count)
+        correction = self._unit * total[out] / np.maximum(count[out], 1)[:, None]
+        error = self.table.response[out] - self.left.below[out]
+        gain = best_gain(error, correction) if self.model.calibrate else 1.0
+        predicted = self.left.below[out] + gain * correction
+        scales = {f"gain.{kind}": np.array([gain]), f"scale.{kind}": np.array([gain * self._unit])}
+        return state | scales | self._errors(out, predicted)
+
+    @cached_property
+    def _unit(self) -> float:
+        """Root mean square of what is left to learn: networks see it as 1."""
+        return float(np.sqrt(((self.table.response - self.left.below) ** 2).mean())) or 1.0
+
+    @cached_property
+    def _core(self) -> NodeTable:
+        return self.model.training_nodes(self.nodes)
+
+    def _trained(self, number: int, fold: Holdout, order: np.ndarray) -> "ResponseNet":
+        from perturbcast.nn.condition_rows import RowSource
+        from perturbcast.training.engine import train
+        from perturbcast.training.seeds import derived_seed, seeded
+
+        own_seed = derived_seed(self.seed, self.left.kind, number)
+        with seeded(derived_seed(own_seed, "first weights")):
+            network = self.model.network(self._core, n_genes=self.table.n_genes, rows=self._rows(order))
+        trained = train(
+            network,
+            RowSource(self.table.n_queries),
+            train_cells=fold.train,
+            valid_cells=fold.valid,
+            plan=self.model.plan(len(fold.train)),
+            seed=own_seed,
+            options=self._options(number),
+            progress=self.progress,
+            label=f"{self.model.card.name}, {self.left.kind} {number + 1} of {len(self.left.folds)}",
+        )
+        network.load_state_dict(trained.weights)
+        return network.eval()
+
+    def _options(self, number: int) -> "RunOptions | None":
+        if self.options is None or self.options.folder is None:
+            return self.options
+        return replace(self.options, folder=self.options.folder / f"{self.left.kind}-{number}")
+
+    def _rows(self, order: np.ndarray) -> "Rows":
+        from perturbcast.nn.response_net import Rows
+
+        targets = [targets_of(query.condition) for query in self.table.queries]
+        return Rows(
+            slots=self._core.slots(targets, width=max(map(len, targets))),
+            target=(self.table.response - self.left.below)[:, order] / self._unit,
+            weight=row_weights(self.table, prior=self.model.cells_prior),
+            gene_weight=np.ones(self.table.n_genes),
+        )
+
+    def _errors(self, rows: np.ndarray, predicted: np.ndarray) -> dict[str, np.ndarray]:
+        """Calibrated errors by group of left-out queries, and over all of them."""
+        groups = np.array([group_of(self.table.queries[row], self.left.kind) for row in rows], dtype=object)
+        residual = self.table.response[rows] - predicted
+        state: dict[str, np.ndarray] = {}
+        for name in (*sorted(set(groups)), self.left.kind):
+            inside = np.ones(len(groups), dtype=bool) if name == self.left.kind else groups == name
+            errors = error_model(residual[inside], predicted[inside])
+            if errors is not None:
+                state |= errors.state(f"errors.{name}.")
+        return state
+
+
+def row_weights(table: ResponseTable, *, prior: float) -> Float[np.ndarray, " query"]:
+    """n / (n + n_0), so that conditions of few cells count less (B-9); 1 where cell numbers are unknown."""
+    if table.n_cells is None:
+        return np.ones(table.n_queries)
+    return table.n_cells / (table.n_cells + prior)
+
+
+def best_gain(error: Float[np.ndarray, "query gene"], correction: Float[np.ndarray, "query gene"]) -> float:
+    """Least squares factor in [0, 1] on a correction of left-out conditions; 0 where it explains nothing."""
+    size = float((correction**2).sum())
+    return float(np.clip((error * correction).sum() / size, 0.0, 1.0)) if size > 0 else 0.0
