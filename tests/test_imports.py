@@ -23,6 +23,7 @@ FLOORS = {
     "benchmarking": 4,
     "report": 5,
     "cli": 6,
+    "cli_clean": 6,
     "cli_network": 6,
     "cli_options": 6,
     "demo": 6,
@@ -34,7 +35,9 @@ SIBLINGS_ALLOWED = {
     ("networks", "genes"),
     ("cli", "demo"),
     ("cli", "cli_options"),
+    ("cli", "cli_clean"),
     ("cli", "cli_network"),
+    ("cli_clean", "cli_options"),
     ("cli_network", "cli_options"),
 }
 

@@ -16,6 +16,7 @@ PUBLIC = {
     "benchmark",
     "build_report",
     "check_model",
+    "clean",
     "differential_expression",
     "from_anndata",
     "get_model",

@@ -21,6 +21,7 @@ _HOME = {
     "benchmark": "perturbcast.benchmarking.run",
     "build_report": "perturbcast.report.build",
     "check_model": "perturbcast.models.check",
+    "clean": "perturbcast.models.clean_file",
     "differential_expression": "perturbcast.data.de",
     "from_anndata": "perturbcast.data.readers",
     "get_model": "perturbcast.models.registry",
@@ -53,6 +54,7 @@ if TYPE_CHECKING:
     from perturbcast.models.artefact import load as load_model
     from perturbcast.models.base import TrainingData
     from perturbcast.models.check import check_model
+    from perturbcast.models.clean_file import clean
     from perturbcast.models.registry import get_model
     from perturbcast.report.build import build_report
 
@@ -81,6 +83,7 @@ __all__ = [
     "benchmark",
     "build_report",
     "check_model",
+    "clean",
     "differential_expression",
     "from_anndata",
     "get_model",

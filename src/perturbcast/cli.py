@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from perturbcast._progress import BarProgress
+from perturbcast.cli_clean import clean
 from perturbcast.cli_network import network_app
 from perturbcast.cli_options import (
     AsJson,
@@ -42,6 +43,7 @@ app = typer.Typer(
 data_app = typer.Typer(no_args_is_help=True, help="Simulate a screen, or fetch a public one.")
 app.add_typer(data_app, name="data")
 app.add_typer(network_app, name="network")
+app.command()(clean)
 
 INTERRUPTED = 130  # exit status
 PREDICTED_AT_ONCE = 1024  # queries per block of `predict`: bounds memory, not results

@@ -434,6 +434,13 @@ class NoArtefactModel(ModelError):
     remedy = "Fit cradle-vae or gpo-vae on a screen in which some cells fail the limits of quality."
 
 
+class NoPassingCell(ModelError):
+    """Every cell fails the limits of quality, so there is none to liken the cleaned ones to."""
+
+    code = "E517"
+    remedy = "Look at the labels of quality, or name a column with better ones with --quality."
+
+
 # -------------------------------------------------------------------------------------------------------- E6 metrics
 class MetricError(PerturbcastError):
     """A metric cannot be computed."""

@@ -78,7 +78,11 @@ class ArtefactLabels:
         return float(self.failed.mean()) if len(self.failed) else 0.0
 
     def judge(
-        self, counts: Float[np.ndarray, "cell gene"], genes: np.ndarray, *, scale: Scale = Scale.COUNTS
+        self,
+        counts: Float[np.ndarray, "cell gene"] | sparse.csr_matrix,
+        genes: np.ndarray,
+        *,
+        scale: Scale = Scale.COUNTS,
     ) -> Bool[np.ndarray, " cell"]:
         """Which of other cells, such as generated ones, fail the limits over all cells; doublets are not looked for."""
         quality = cell_quality(sparse.csr_matrix(counts), genes, names=self.rule.names, scale=scale)
@@ -93,6 +97,7 @@ def artefact_labels(
     *,
     rule: ArtefactRule | None = None,
     given: str | Bool[np.ndarray, " cell"] | None = None,
+    quality: pd.DataFrame | None = None,
     seed: int = 0,
     progress: Progress | None = None,
 ) -> ArtefactLabels:
@@ -100,7 +105,8 @@ def artefact_labels(
 
     `given` are labels, or the covariate that holds them (true, or not 0: fails); they replace the rule. Otherwise a
     cell fails if any flag of the rule is beyond median ± threshold · deviation of its batch (14). Flags that cannot be
-    told, such as mitochondrial genes where none is measured, are left out and named in `notes`.
+    told, such as mitochondrial genes where none is measured, are left out and named in `notes`. `quality` is what
+    `screen_quality` gave for the screen, so that it is not computed again.
     Raises UnknownColumn and ShapesDiffer for `given`, BadOption for what is not true or false.
     Differs from the published code: limits per batch of 30 cells or more, deviations with a floor, so that a single
     molecule of haemoglobin fails no cell, doublets over all cells of a batch instead of eleven chunks.
@@ -110,7 +116,8 @@ def artefact_labels(
         note = f"labels were given: {int(failed.sum()):,} of {screen.n_cells:,} cells fail."
         return ArtefactLabels(failed, {"given": failed}, pd.DataFrame(index=[ALL]), (note,), rule or ArtefactRule())
     rule = rule or ArtefactRule()
-    quality = screen_quality(screen, names=rule.names, progress=progress)
+    if quality is None:
+        quality = screen_quality(screen, names=rule.names, progress=progress)
     batch, names = _batches(screen) if rule.per_batch else (np.zeros(screen.n_cells, dtype=np.int64), [])
     flags, limits, notes = {}, {}, []
     for flag in rule.flags:

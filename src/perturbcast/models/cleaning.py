@@ -1,6 +1,6 @@
 """Observed cells without their artefacts, and how many cells pass the limits of quality (spec 7.3, 8.3)."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from perturbcast.nn.batch import Batch
 
 BLOCK = 256  # cells decoded at a time; memory is particles x cells x genes
+MOST_ROWS = 4096  # cells in a block of the result
 
 
 def clean_cells(
@@ -47,23 +48,22 @@ def clean_cells(
     unlike that of training, CannotPredict for conditions of those cells without a network input, ShapesDiffer for
     `failed`.
     """
-    network = _network_with_artefacts(fitted)
-    _check_screen(fitted, screen, failed)
     condition = None if condition is None else fitted.query_of(condition).condition
-    chosen = np.flatnonzero(failed) if which == "failing" else np.arange(screen.n_cells)
-    assert isinstance(fitted, FittedLatent)
-    for code in np.unique(screen.condition_code[chosen]):
-        fitted.dosage(screen.conditions[code])  # refuses what the network has no input for
-    decoder = _Decoding(fitted, network, screen, failed, condition=condition, n_particles=n_particles, seed=seed)
-    library = _libraries(screen, failed, depth=depth, seed=seed)
-    starts = range(0, len(chosen), BLOCK)
-    blocks = [
-        sparse.csr_matrix(decoder.decoded(chosen[start : start + BLOCK], library, values=values, number=number))
-        for number, start in enumerate((progress or Progress()).track(starts, label="cleaning", total=len(starts)))
-    ]
+    chosen = _chosen(failed, which)
+    blocks = cleaned_blocks(
+        fitted,
+        screen,
+        failed=failed,
+        which=which,
+        values=values,
+        depth=depth,
+        condition=condition,
+        n_particles=n_particles,
+        seed=seed,
+        progress=progress,
+    )
     cells = np.arange(screen.n_cells)
-    observed = screen.stored(cells) if values == "drawn" else screen.expression(cells)
-    found = _replaced(observed, chosen, blocks)
+    found = sparse.csr_matrix(sparse.vstack(list(blocks), format="csr"))
     covariates = screen.covariates.copy() if len(screen.covariates) else pd.DataFrame(index=cells)
     covariates["was_artefact"] = failed
     is_counts = screen.scale is Scale.COUNTS and values == "drawn"
@@ -75,6 +75,55 @@ def clean_cells(
         library=np.asarray(found.sum(axis=1)).ravel() if is_counts else None,
         covariates=covariates,
     )
+
+
+def cleaned_blocks(
+    fitted: FittedModel,
+    screen: Screen,
+    *,
+    failed: Bool[np.ndarray, " cell"],
+    which: Literal["failing", "all"] = "failing",
+    values: Literal["drawn", "mean"] = "drawn",
+    depth: Literal["passing", "own"] = "passing",
+    condition: str | None = None,
+    n_particles: int = 16,
+    seed: int = 0,
+    progress: Progress | None = None,
+) -> Iterator[sparse.csr_matrix]:
+    """The matrix of `clean_cells`, block by block in the order of the cells; memory is one block. Raises the same."""
+    network = network_with_artefacts(fitted)
+    check_cleanable(fitted, screen, failed)
+    chosen = _chosen(failed, which)
+    assert isinstance(fitted, FittedLatent)
+    for code in np.unique(screen.condition_code[chosen]):
+        fitted.dosage(screen.conditions[code])  # refuses what the network has no input for
+    decoder = _Decoding(fitted, network, screen, failed, condition=condition, n_particles=n_particles, seed=seed)
+    library = _libraries(screen, failed, depth=depth, seed=seed)
+    starts = range(0, len(chosen), BLOCK)
+    done = 0
+    for number, start in enumerate((progress or Progress()).track(starts, label="cleaning", total=len(starts))):
+        cells = chosen[start : start + BLOCK]
+        decoded = sparse.csr_matrix(decoder.decoded(cells, library, values=values, number=number))
+        end = int(cells[-1]) + 1
+        yield from _merged(screen, range(done, end), cells, decoded, values=values)
+        done = end
+    nothing = sparse.csr_matrix((0, screen.n_genes), dtype=np.float32)
+    yield from _merged(screen, range(done, screen.n_cells), chosen[:0], nothing, values=values)
+
+
+def _merged(
+    screen: Screen, cells: range, chosen: np.ndarray, decoded: sparse.csr_matrix, *, values: str
+) -> Iterator[sparse.csr_matrix]:
+    """The rows of a range of cells in blocks: those of `decoded` for the chosen, as observed for the others."""
+    for start in range(cells.start, cells.stop, MOST_ROWS):
+        own = np.arange(start, min(start + MOST_ROWS, cells.stop))
+        observed = screen.stored(own) if values == "drawn" else screen.expression(own)
+        here = (chosen >= own[0]) & (chosen <= own[-1])
+        yield _replaced(observed, chosen[here] - start, decoded[np.flatnonzero(here)])
+
+
+def _chosen(failed: np.ndarray, which: str) -> Int[np.ndarray, " some"]:
+    return np.flatnonzero(failed) if which == "failing" else np.arange(len(failed))
 
 
 def pass_rates(
@@ -94,8 +143,8 @@ def pass_rates(
     expression. Differs from the published
     code: the share is mean(1 - q), never that of the larger class (B15), and depths are not all 10⁴.
     """
-    _network_with_artefacts(fitted)
-    _check_screen(fitted, screen, np.zeros(screen.n_cells, dtype=bool))
+    network_with_artefacts(fitted)
+    check_cleanable(fitted, screen, np.zeros(screen.n_cells, dtype=bool))
     if screen.scale is not Scale.COUNTS:
         raise NotCounts(f"molecules and genes of generated cells need counts, and the screen is {screen.scale}.")
     asked = list(conditions) if conditions is not None else [name for name in screen.conditions if name != CONTROL]
@@ -235,14 +284,12 @@ def _libraries(
     return sizes
 
 
-def _replaced(observed: sparse.csr_matrix, chosen: np.ndarray, blocks: list[sparse.csr_matrix]) -> sparse.csr_matrix:
-    """Rows `chosen` of a matrix replaced by those of the blocks, the others as they are."""
-    if not blocks:
-        return observed.astype(np.float32)
-    stacked = sparse.vstack([observed, *blocks], format="csr").astype(np.float32)
+def _replaced(observed: sparse.csr_matrix, chosen: np.ndarray, decoded: sparse.csr_matrix) -> sparse.csr_matrix:
+    """Rows `chosen` of a matrix replaced by those of another, the rest as they are."""
+    stacked = sparse.csr_matrix(sparse.vstack([observed, decoded], format="csr")).astype(np.float32)
     row = np.arange(observed.shape[0])
     row[chosen] = observed.shape[0] + np.arange(len(chosen))
-    return stacked[row]
+    return sparse.csr_matrix(stacked[row])
 
 
 def _as_condition(screen: Screen, chosen: np.ndarray, condition: str) -> Screen:
@@ -253,7 +300,7 @@ def _as_condition(screen: Screen, chosen: np.ndarray, condition: str) -> Screen:
     return replace(screen, conditions=conditions, condition_code=code.astype(np.int32))
 
 
-def _network_with_artefacts(fitted: FittedModel) -> Any:
+def network_with_artefacts(fitted: FittedModel) -> Any:
     """The network of a model that knows artefacts; NoArtefactModel otherwise."""
     network = fitted.network if isinstance(fitted, FittedLatent) else None
     embedding = getattr(network, "artefact", None)
@@ -262,7 +309,8 @@ def _network_with_artefacts(fitted: FittedModel) -> Any:
     return network
 
 
-def _check_screen(fitted: FittedModel, screen: Screen, failed: np.ndarray) -> None:
+def check_cleanable(fitted: FittedModel, screen: Screen, failed: np.ndarray) -> None:
+    """Raises ShapesDiffer, GenesDiffer or WrongScale for a screen that the model cannot clean."""
     if len(failed) != screen.n_cells:
         raise ShapesDiffer(f"{len(failed):,} labels of quality were given for {screen.n_cells:,} cells.")
     if not np.array_equal(np.sort(screen.genes.astype(str)), np.sort(fitted.genes.astype(str))):
