@@ -570,6 +570,27 @@ class NoEvaluablePair(KnowledgeError):
     remedy = "Use a screen whose targets are among its genes, or lower the number of cells asked for."
 
 
+class UnknownGeneName(KnowledgeError):
+    """No gene of the gene table has that symbol, alias or id."""
+
+    code = "E808"
+    remedy = "Check spelling and species, or pass a newer gene table."
+
+
+class AmbiguousGeneName(KnowledgeError):
+    """A name that several genes have as an alias or previous symbol."""
+
+    code = "E809"
+    remedy = "Write the current symbol or the Ensembl id of the gene meant."
+
+
+class MissingExtra(KnowledgeError):
+    """A package that only some knowledge needs is not installed."""
+
+    code = "E810"
+    remedy = "Install the extra named, such as pip install 'perturbcast[text]'."
+
+
 # ------------------------------------------------------------------------------------------------------ E9 downloads
 class DownloadError(PerturbcastError):
     """A data set cannot be fetched."""
