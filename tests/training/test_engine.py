@@ -331,3 +331,17 @@ def test_seeds_of_different_purposes_differ_and_are_stable():
 def test_divergence_in_two_processes_is_the_same_coded_error():
     with pytest.raises(TrainingDiverged, match=r"'error' is nan at step 2"):
         trained(toy(poison_at=2), options=RunOptions(devices=2))
+
+
+def test_learning_rate_falls_by_its_factor_after_every_few_epochs():
+    plan = TrainingPlan(lr=1e-2, lr_factor=0.5, lr_epochs=2)
+    assert [plan.lr_in(epoch) for epoch in range(5)] == [1e-2, 1e-2, 5e-3, 5e-3, 2.5e-3]
+
+
+def test_training_takes_the_steps_that_the_schedule_says():
+    networks = [toy() for _ in range(3)]
+    for network, epochs, factor in zip(networks, (1, 4, 4), (1.0, 1e-12, 1.0), strict=True):
+        trained(network, plan=TrainingPlan(max_epochs=epochs, batch_size=32, lr=1e-2, lr_factor=factor, patience=None))
+    one, stopped, on = [torch.cat([p.detach().flatten() for p in network.parameters()]) for network in networks]
+    assert torch.allclose(one, stopped, atol=1e-9)
+    assert not torch.allclose(one, on, atol=1e-4)

@@ -88,6 +88,8 @@ class Loop:
         self.optimiser.zero_grad(set_to_none=True)
         self.fabric.backward(sum(terms.values()))
         self._clip(step)
+        for group in self.raw_optimiser.param_groups:
+            group["lr"] = self.task.plan.lr_in(epoch)
         self.optimiser.step()
         sums = self.position.sums
         for name, value in {**values, CELLS: 1.0}.items():

@@ -17,6 +17,8 @@ class TrainingPlan:
     max_steps: int | None = None  # the lower of the two bounds counts
     batch_size: int = 512  # cells per step, all processes together; spec 6
     lr: float = 3e-4  # Adam; spec 6
+    lr_factor: float = 1.0  # on the learning rate, after every `lr_epochs` epochs
+    lr_epochs: int = 1
     weight_decay: float = 1e-6  # spec 6
     decoupled: bool = False  # AdamW: the decay is not divided by the size of gradients
     clip_norm: float | None = 100.0  # of all gradients together; spec 6
@@ -29,6 +31,10 @@ class TrainingPlan:
         """Steps until the first of the two bounds."""
         by_epochs = self.max_epochs * self.steps_per_epoch(n_cells)
         return by_epochs if self.max_steps is None else min(by_epochs, self.max_steps)
+
+    def lr_in(self, epoch: int) -> float:
+        """Learning rate of an epoch, the first of which is 0; a function of it alone, so resumed trainings agree."""
+        return self.lr * self.lr_factor ** (epoch // self.lr_epochs)
 
     def steps_per_epoch(self, n_cells: int) -> int:
         """Batches in a pass, the last of which may be smaller."""
