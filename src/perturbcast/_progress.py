@@ -1,7 +1,7 @@
 """Progress as a value that functions are handed: silent by default, a bar with time left on a terminal."""
 
 from collections.abc import Iterable, Iterator, Sized
-from typing import TypeVar
+from typing import Any, TypeVar
 
 Item = TypeVar("Item")
 
@@ -15,7 +15,13 @@ class Progress:
 
 
 class BarProgress(Progress):
-    """A bar on standard error with the time left; nothing where standard error is no terminal."""
+    """A bar on standard error with the time left, bars within it below; nothing where standard error is no terminal."""
+
+    def __init__(self) -> None:
+        self._shown: Any = None  # the display of the outermost bar
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {"_shown": None}  # another process has a display of its own
 
     def track(self, items: Iterable[Item], *, label: str, total: int | None = None) -> Iterator[Item]:
         from rich.console import Console
@@ -24,7 +30,23 @@ class BarProgress(Progress):
 
         if total is None and isinstance(items, Sized):
             total = len(items)
+        if self._shown is not None:
+            yield from self._within(items, label=label, total=total)
+            return
         columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
         console = Console(stderr=True)
-        with RichProgress(*columns, console=console, transient=True, disable=not console.is_terminal) as bar:
-            yield from bar.track(items, total=total, description=label)
+        with RichProgress(*columns, console=console, transient=True, disable=not console.is_terminal) as self._shown:
+            try:
+                yield from self._shown.track(items, total=total, description=label)
+            finally:
+                self._shown = None
+
+    def _within(self, items: Iterable[Item], *, label: str, total: int | None) -> Iterator[Item]:
+        shown = self._shown
+        task = shown.add_task(label, total=total)
+        try:
+            for item in items:
+                yield item
+                shown.advance(task)
+        finally:
+            shown.remove_task(task)

@@ -21,10 +21,12 @@ from perturbcast.cli_options import (
     Out,
     Seed,
     Threads,
+    TrainingWords,
     parsed_fields,
     split_names,
     use_threads,
     with_reading_options,
+    with_training_options,
 )
 from perturbcast.errors import BadOption, MissingFile, PerturbcastError, UnknownOption
 
@@ -100,6 +102,7 @@ def models(*, as_json: AsJson = False) -> None:
 
 @app.command()
 @with_reading_options
+@with_training_options
 def fit(
     file: Path,
     *,
@@ -110,20 +113,29 @@ def fit(
     fields: Fields = None,
     seed: Seed = 0,
     threads: Threads = 1,
+    trained: TrainingWords,
     reading: dict[str, Any],
 ) -> None:
     """Fit one model on every condition of a file and save it as a folder."""
     use_threads(threads)
     from perturbcast.data.readers import read
+    from perturbcast.models.artefact import check_free
     from perturbcast.models.base import TrainingData
+    from perturbcast.models.capabilities import check_options, fit_on
     from perturbcast.models.registry import get_model
+    from perturbcast.training.processes import is_first_process
 
-    chosen = get_model(model, **parsed_fields(fields))
+    chosen = get_model(model, **(trained.fields | parsed_fields(fields)))
+    check_options([chosen], trained.options)
+    if first := is_first_process():
+        check_free(out)
     data = read(file, **reading)
-    say_decisions(data)
+    if first:
+        say_decisions(data)
     training = TrainingData.of(data, knowledge=knowledge_from(genes, networks, data), progress=BarProgress())
-    fitted = chosen.fit(training, seed=seed, progress=BarProgress())
-    typer.echo(f"Model: {fitted.save(out)}")
+    fitted = fit_on(chosen, training, options=trained.options, seed=seed, progress=BarProgress())
+    if first:
+        typer.echo(f"Model: {fitted.save(out)}")
 
 
 @app.command()
@@ -165,11 +177,12 @@ def predict(
 
 @app.command()
 @with_reading_options
+@with_training_options
 def benchmark(
     files: list[Path],
     *,
     models: Annotated[
-        str, typer.Option(help="Names joined by commas, or the groups `baselines` and `all`.")
+        str, typer.Option(help="Names joined by commas, or the groups `baselines`, `trained` and `all`.")
     ] = "baselines",
     split: Annotated[
         str,
@@ -187,6 +200,7 @@ def benchmark(
     allow_leaks: Annotated[
         bool, typer.Option(help="Score a split whose audit found leaks; the report says so.")
     ] = False,
+    trained: TrainingWords,
     reading: dict[str, Any],
 ) -> None:
     """Score models on held-out conditions beside simple baselines, with intervals, floors and ceilings, in a report."""
@@ -202,7 +216,8 @@ def benchmark(
         folds=folds,
         out=out,
         knowledge=[*(genes or []), *(networks or [])],
-        fields=parsed_fields(fields),
+        fields=trained.fields | parsed_fields(fields),
+        run_options=trained.options,
         metrics_profile=metrics,
         jobs=jobs,
         threads=threads,

@@ -3,13 +3,17 @@
 import inspect as signatures
 import os
 from collections.abc import Callable
+from dataclasses import dataclass
 from functools import wraps
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from perturbcast.errors import UnknownOption
+from perturbcast.errors import BadOption, UnknownOption
+
+if TYPE_CHECKING:
+    from perturbcast.training.plan import RunOptions
 
 Out = Annotated[Path, typer.Option("--out", help="Where to write.")]
 Seed = Annotated[int, typer.Option("--seed", min=0, help="Seed of every random step.")]
@@ -44,24 +48,89 @@ READING = {
 ARGUMENT = {"gene_names": "genes"}  # options of another name than the argument of `perturbcast.read`
 
 
+TRAINING = {
+    "epochs": (int | None, None, "Most passes over the cells; short for --set max_epochs=N."),
+    "devices": (int | None, None, "Devices, or processes on the CPU."),
+    "accelerator": (str | None, None, "cpu, cuda, mps, or auto: what there is. Default cpu."),
+    "precision": (str | None, None, "fp32, or bf16: mixed. Default fp32."),
+    "nodes": (int | None, None, "Machines, each of which runs this command under torchrun or a cluster manager."),
+    "strategy": (str | None, None, "A strategy of Lightning, such as ddp."),
+    "checkpoints": (Path | None, None, "Folder; a training that was interrupted goes on from it."),
+    "checkpoint_seconds": (float | None, None, "Time between checkpoints. Default 60."),
+    "loggers": (str | None, None, "csv, tensorboard, wandb, mlflow, joined by commas; into --checkpoints."),
+}
+RUN_ARGUMENT = {"nodes": "n_nodes", "checkpoints": "folder"}  # options of another name than the field of `RunOptions`
+
+
 def with_reading_options(verb: Callable[..., None]) -> Callable[..., None]:
     """The verb with one option for each argument of `perturbcast.read`, gathered in its argument `reading`."""
+    return with_options(
+        verb,
+        READING,
+        into="reading",
+        panel="Reading the file",
+        gather=lambda given: {ARGUMENT.get(name, name): value for name, value in given.items()},
+    )
+
+
+def with_training_options(verb: Callable[..., None]) -> Callable[..., None]:
+    """The verb with the options of training by gradient, gathered in its argument `trained` of type `TrainingWords`."""
+    return with_options(
+        verb, TRAINING, into="trained", panel="Training by gradient (models of the group `trained`)", gather=trained_by
+    )
+
+
+def with_options(
+    verb: Callable[..., None],
+    options: dict[str, tuple[Any, Any, str]],
+    *,
+    into: str,
+    panel: str,
+    gather: Callable[[dict[str, Any]], Any],
+) -> Callable[..., None]:
+    """The verb with more options, whose values reach it gathered in one argument."""
     signature = signatures.signature(verb)
     keyword = signatures.Parameter.KEYWORD_ONLY
-    own = [entry.replace(kind=keyword) for name, entry in signature.parameters.items() if name != "reading"]
-    options = []
-    for name, (kind, default, text) in READING.items():
-        option = Annotated[kind, typer.Option(help=text, rich_help_panel="Reading the file")]  # type: ignore[valid-type]
-        options.append(signatures.Parameter(name, keyword, default=default, annotation=option))
+    own = [entry.replace(kind=keyword) for name, entry in signature.parameters.items() if name != into]
+    more = []
+    for name, (kind, default, text) in options.items():
+        option = Annotated[kind, typer.Option(help=text, rich_help_panel=panel)]  # type: ignore[valid-type]
+        more.append(signatures.Parameter(name, keyword, default=default, annotation=option))
 
     @wraps(verb)
     def gathered(**given: Any) -> None:
-        reading = {ARGUMENT.get(name, name): given.pop(name) for name in READING}
-        verb(**given, reading=reading)
+        values = {name: given.pop(name) for name in options}
+        verb(**given, **{into: gather(values)})
 
-    gathered.__signature__ = signature.replace(parameters=[*own, *options])  # type: ignore[attr-defined]
-    gathered.__annotations__ = {entry.name: entry.annotation for entry in [*own, *options]}
+    gathered.__signature__ = signature.replace(parameters=[*own, *more])  # type: ignore[attr-defined]
+    gathered.__annotations__ = {entry.name: entry.annotation for entry in [*own, *more]}
     return gathered
+
+
+@dataclass(frozen=True)
+class TrainingWords:
+    """What the command line says of training: fields of models, and what to run on (None where nothing was said)."""
+
+    fields: dict[str, str]
+    options: "RunOptions | None"
+
+
+def trained_by(given: dict[str, Any]) -> TrainingWords:
+    """The options of training as fields and `RunOptions`; BadOption for loggers without a folder to write into."""
+    from perturbcast.training.plan import RunOptions
+
+    said = {name: value for name, value in given.items() if value is not None}
+    epochs = said.pop("epochs", None)
+    fields = {} if epochs is None else {"max_epochs": str(epochs)}
+    if not said:
+        return TrainingWords(fields, None)
+    if not said.get("checkpoints"):
+        idle = [f"--{name.replace('_', '-')}" for name in ("loggers", "checkpoint_seconds") if name in said]
+        if idle:
+            raise BadOption(f"{' and '.join(idle)} would write nothing.", "Give a folder with --checkpoints.")
+    if "loggers" in said:
+        said["loggers"] = tuple(split_names(said["loggers"]))
+    return TrainingWords(fields, RunOptions(**{RUN_ARGUMENT.get(name, name): value for name, value in said.items()}))
 
 
 def split_names(text: str) -> list[str]:

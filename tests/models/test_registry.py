@@ -47,6 +47,15 @@ def test_all_baselines_of_the_contract_are_there():
     assert set(group("all")) >= set(group("baselines"))
 
 
+def test_models_trained_by_gradient_are_a_group_of_their_own():
+    family = {"sams-vae", "cpa-vae", "conditional-vae", "svae-plus", "cradle-vae", "gpo-vae"}
+    assert family <= set(group("trained")) <= set(group("all"))
+    assert not set(group("trained")) & set(group("baselines"))
+    rows = {row["name"]: row["trained"] for row in model_list()}
+    assert rows["sams-vae"]
+    assert not rows["kernel-ridge"]
+
+
 def test_unknown_group_is_refused():
     with pytest.raises(UnknownOption, match="Nearest: 'baselines'"):
         group("baseline")

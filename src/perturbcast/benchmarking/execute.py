@@ -32,7 +32,7 @@ def execute(
     progress = progress or Progress()
     if jobs == 1 or len(tasks) < 2:
         for task in progress.track(tasks, label="benchmark", total=len(tasks)):
-            worker.run(task)
+            worker.run(task, progress=progress)
         return
     _share(tasks, worker)
     with _pool(worker, jobs=min(jobs, len(tasks)), threads=threads) as pool:

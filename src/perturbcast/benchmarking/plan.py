@@ -13,6 +13,7 @@ from perturbcast.data.conditions import is_double
 from perturbcast.data.split import Split
 from perturbcast.errors import UnknownOption, did_you_mean
 from perturbcast.models.base import Model
+from perturbcast.models.capabilities import TrainsByGradient
 from perturbcast.models.registry import GROUPS, all_models, get_model, group
 
 REFERENCES = ("no-change", "mean")  # run beside any model
@@ -74,22 +75,30 @@ class Plan:
 
 
 def make_plan(
-    datasets: Sequence[Dataset], splits: Sequence[tuple[str, Split]], models: Sequence[NamedModel], *, profile: str
+    datasets: Sequence[Dataset],
+    splits: Sequence[tuple[str, Split]],
+    models: Sequence[NamedModel],
+    *,
+    profile: str,
+    precision: str = "fp32",
 ) -> Plan:
-    """The tasks of every data set and split: its queries, its ceilings, then the models, references first."""
+    """The tasks of every data set and split: its queries, its ceilings, then the models, references first.
+
+    `precision` is that of training by gradient, and makes other tasks of the models concerned.
+    """
     by_name = {dataset.name: dataset for dataset in datasets}
     tasks = []
     for name, split in splits:
-        tasks.append(_task("queries", by_name[name], split, None, profile))
-        tasks.append(_task("ceilings", by_name[name], split, None, profile))
+        tasks.append(_task("queries", by_name[name], split, None, profile, precision))
+        tasks.append(_task("ceilings", by_name[name], split, None, profile, precision))
         chosen = with_references(models, split)
-        tasks += [_task("model", by_name[name], split, named, profile) for named in chosen]
+        tasks += [_task("model", by_name[name], split, named, profile, precision) for named in chosen]
     every = {named.label: named for task_split in splits for named in with_references(models, task_split[1])}
     return Plan(tuple(datasets), tuple(splits), tuple(every.values()), tuple(tasks), profile)
 
 
-def _task(kind: Kind, dataset: Dataset, split: Split, named: NamedModel | None, profile: str) -> Task:
-    identity = {
+def _task(kind: Kind, dataset: Dataset, split: Split, named: NamedModel | None, profile: str, precision: str) -> Task:
+    identity: dict[str, Any] = {
         "kind": kind,
         "dataset": (dataset.name, dataset.fingerprint),
         "split": (split.fingerprint, [(*query, group) for query, group in sorted(split.groups.items())]),
@@ -98,6 +107,8 @@ def _task(kind: Kind, dataset: Dataset, split: Split, named: NamedModel | None, 
         "metrics": profile,
         "version": perturbcast.__version__,
     }
+    if named is not None and isinstance(named.model, TrainsByGradient) and precision != "fp32":
+        identity["precision"] = precision
     key = fingerprint(identity)
     if named is None:
         return Task(kind, dataset.name, split, kind, None, key)

@@ -25,6 +25,8 @@ from perturbcast.data.splits import make_splits
 from perturbcast.errors import BadOption, NothingToScore
 from perturbcast.genes.knowledge import GeneKnowledge
 from perturbcast.models.base import Model
+from perturbcast.models.capabilities import check_options
+from perturbcast.training.plan import RunOptions
 
 PROFILES = ("core", "full")
 Say = Callable[[str], object]
@@ -53,6 +55,7 @@ def benchmark(
     jobs: int = 1,
     threads: int = 1,
     allow_leaks: bool = False,
+    run_options: RunOptions | None = None,
     metrics_profile: str = "full",
     fields: Mapping[str, Any] | None = None,
     reading: Mapping[str, Any] | None = None,
@@ -65,30 +68,33 @@ def benchmark(
     beside them. `splits`: rules or split files. `seeds`: how many (1, 2, ...) or which. `fields`: hyper-parameters,
     `{"ridge": 0.1}` for every model that has it or `{"kernel-ridge.ridge": 0.1}`. `reading`: arguments of `read`.
     `knowledge`: files and folders of gene knowledge. `jobs` processes with `threads` threads each; results do not
-    depend on them. With `jobs` above 1 a script needs the usual `if __name__ == "__main__":`.
+    depend on them. With `jobs` above 1 a script needs the usual `if __name__ == "__main__":`. `run_options`: devices,
+    precision and folder of checkpoints of models trained by gradient, each of which has a folder of its own in that.
 
     Killed or interrupted, the same call goes on where it stopped and ends with the same tables. A model that fails or
     refuses has rows with a reason. `say` is given what is read and what is wrong; without it leaks are Python warnings.
 
     Raises LeakError for a split whose audit finds leaks (with `allow_leaks` they are recorded), OtherRun if `out` holds
     something else, NothingToScore if no model gave a prediction, ProcessLost if memory ran out in one of several
-    processes, and the errors of reading, splitting and naming.
+    processes, BadOption for `run_options` that no model can use, and the errors of reading, splitting and naming.
     """
     started = time.perf_counter()
     chosen = named_models([models] if isinstance(models, str) else models, fields=fields)
     rules = [splits] if isinstance(splits, str) else list(splits)
     numbers = tuple(range(1, seeds + 1)) if isinstance(seeds, int) else tuple(seeds)
+    check_options([named.model for named in chosen], run_options)
     _check(jobs=jobs, threads=threads, n_seeds=len(numbers), n_rules=len(rules), profile=metrics_profile)
     with _threads(threads), opened_folder(Path(out)) as store:
         datasets = load_datasets(data, knowledge=knowledge, reading=reading, progress=progress)
         _tell(datasets, say)
         pairs = _splits_of(datasets, rules, seeds=numbers, folds=folds)
         audits = _audited(datasets, pairs, allow_leaks=allow_leaks)
-        plan = make_plan(datasets, pairs, chosen, profile=metrics_profile)
+        precision = "fp32" if run_options is None else run_options.precision
+        plan = make_plan(datasets, pairs, chosen, profile=metrics_profile, precision=precision)
         todo = store.open(plan)
         if say is not None and len(todo) < len(plan.tasks):
             say(f"{len(plan.tasks) - len(todo)} of {len(plan.tasks)} tasks were done before.")
-        worker = Worker({dataset.name: dataset for dataset in datasets}, store, metrics_profile)
+        worker = Worker({dataset.name: dataset for dataset in datasets}, store, metrics_profile, run_options)
         execute(todo, worker=worker, jobs=jobs, threads=threads, progress=progress)
         configuration = {
             "models": [named.label for named in chosen],
@@ -98,6 +104,7 @@ def benchmark(
             "metrics": metrics_profile,
             "fields": {name: str(value) for name, value in (fields or {}).items()},
             "allow_leaks": allow_leaks,
+            "precision": precision,
         }
         leaks = [f"{audit.split}: {leak}" for audit in audits for leak in audit.leaks]
         _warn(leaks, say)

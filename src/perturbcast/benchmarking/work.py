@@ -7,6 +7,7 @@ from dataclasses import dataclass, field, replace
 import numpy as np
 import pandas as pd
 
+from perturbcast._progress import Progress
 from perturbcast.benchmarking.dataset import Dataset
 from perturbcast.benchmarking.panel import REFUSED
 from perturbcast.benchmarking.plan import Task
@@ -20,6 +21,8 @@ from perturbcast.errors import DefectError, PerturbcastError
 from perturbcast.metrics.base import Evaluation
 from perturbcast.metrics.ceilings import ceiling_scores
 from perturbcast.metrics.score import score
+from perturbcast.models.capabilities import fit_on
+from perturbcast.training.plan import RunOptions
 
 COLUMNS = (
     *("dataset", "context", "split", "seed", "fold", "model", "condition", "metric", "gene_set"),
@@ -35,13 +38,14 @@ class Worker:
     datasets: dict[str, Dataset]
     store: Store
     profile: str
+    run_options: RunOptions | None = None
     _sides: tuple[str, str, Sides] | None = field(default=None, repr=False)
 
-    def run(self, task: Task) -> None:
+    def run(self, task: Task, *, progress: Progress | None = None) -> None:
         """Does a task and stores its part. Only interruption and a full disk stop it; all else becomes a reason."""
         started = time.perf_counter()
         try:
-            table, defect = self._table(task), ""
+            table, defect = self._table(task, progress), ""
         except PerturbcastError as refusal:
             table, defect = self._refused(task, str(refusal), time.perf_counter() - started), ""
         except Exception as error:
@@ -49,7 +53,7 @@ class Worker:
             table, defect = self._refused(task, reason, time.perf_counter() - started), traceback.format_exc()
         self.store.write_part(task, table, traceback=defect)
 
-    def _table(self, task: Task) -> pd.DataFrame:
+    def _table(self, task: Task, progress: Progress | None) -> pd.DataFrame:
         sides = self._sides_of(task)
         if task.kind == "queries":
             self.store.write_prediction(_as_prediction(sides.truth), self.store.prediction(task, label=TRUTH))
@@ -58,12 +62,21 @@ class Worker:
         if task.kind == "ceilings":
             found = ceiling_scores(sides.truth, sides.training.responses, de=sides.de, profile=self.profile)
             return self._long(task, found, support={}, seconds=0.0)
-        return self._scored(task, sides)
+        return self._scored(task, sides, progress)
 
-    def _scored(self, task: Task, sides: Sides) -> pd.DataFrame:
+    def _options_of(self, task: Task) -> RunOptions | None:
+        """What to train on; checkpoints of a task are in a folder of its own."""
+        options = self.run_options
+        if options is None or options.folder is None:
+            return options
+        return replace(options, folder=options.folder / task.key)
+
+    def _scored(self, task: Task, sides: Sides, progress: Progress | None) -> pd.DataFrame:
         assert task.model is not None
         started = time.perf_counter()
-        fitted = task.model.fit(sides.training, seed=task.split.seed)
+        fitted = fit_on(
+            task.model, sides.training, options=self._options_of(task), seed=task.split.seed, progress=progress
+        )
         prediction = replace(fitted.predict(sides.truth.queries), model=task.label)
         seconds = time.perf_counter() - started
         self.store.write_prediction(prediction, self.store.prediction(task))

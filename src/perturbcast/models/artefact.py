@@ -34,11 +34,16 @@ CONTROL_KEY = "table.control"
 PACKAGES = ("perturbcast", "numpy", "scipy", "safetensors")
 
 
+def check_free(folder: Path) -> None:
+    """Nothing; OutputExists if the name is taken. To be asked before a fit that takes long, too."""
+    if folder.exists():
+        raise OutputExists(f"{str(folder)!r} is there already.")
+
+
 def save(fitted: FittedModel, folder: Path) -> Path:
     """The folder, holding the model. OutputExists if the name is taken, NotWritable if it cannot be written."""
     folder = Path(folder)
-    if folder.exists():
-        raise OutputExists(f"{str(folder)!r} is there already.")
+    check_free(folder)
     from safetensors.numpy import save_file
 
     arrays = {name: np.ascontiguousarray(array) for name, array in fitted.state().items()}

@@ -1,6 +1,6 @@
 """What some models can do beyond predicting mean responses: asked with `isinstance`, never by name."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 
 import numpy as np
@@ -8,10 +8,11 @@ from jaxtyping import Float
 
 from perturbcast._progress import Progress
 from perturbcast.data.conditions import Query
-from perturbcast.models.base import FittedModel, TrainingData
+from perturbcast.errors import BadOption
+from perturbcast.models.base import FittedModel, Model, TrainingData
 
 if TYPE_CHECKING:
-    from perturbcast.training.plan import RunOptions
+    from perturbcast.training.plan import RunOptions, TrainingPlan
 
 
 @runtime_checkable
@@ -28,8 +29,8 @@ class TrainsByGradient(Protocol):
     ) -> FittedModel:
         """The fitted model; `options` change where and how fast it is trained, not what is learned."""
 
-    def network(self, n_columns: int, standardise: Any, likelihood: str) -> Any:
-        """The network to train."""
+    def plan(self, *sizes: Any) -> "TrainingPlan":
+        """How the engine trains."""
 
 
 @runtime_checkable
@@ -62,3 +63,28 @@ class CleansCells(Protocol):
 
     def clean(self, screen: Any, *, seed: int = 0) -> Any:
         """The screen with its failing cells replaced; see `models.cleaning.clean_cells`."""
+
+
+def fit_on(
+    model: Model,
+    training: TrainingData,
+    *,
+    options: "RunOptions | None" = None,
+    seed: int = 0,
+    progress: Progress | None = None,
+) -> FittedModel:
+    """The fitted model; `options` are for those that train by gradient and mean nothing to others."""
+    if isinstance(model, TrainsByGradient):
+        return model.fit(training, seed=seed, progress=progress, options=options)
+    return model.fit(training, seed=seed, progress=progress)
+
+
+def check_options(models: Sequence[Model], options: "RunOptions | None") -> None:
+    """Nothing; BadOption where options of training are given and no model named is trained by gradient."""
+    if options is None or any(isinstance(model, TrainsByGradient) for model in models):
+        return
+    named = ", ".join(repr(model.label) for model in models)
+    raise BadOption(
+        f"devices, checkpoints and the like are for models trained by gradient, which {named} is not.",
+        "Leave these options out, or name one of the group `trained`: see `perturbcast models`.",
+    )

@@ -12,10 +12,11 @@ from typing import Any
 
 from perturbcast.errors import UnknownModel, UnknownOption, did_you_mean
 from perturbcast.models.base import Model
+from perturbcast.models.capabilities import TrainsByGradient
 from perturbcast.models.fields import describe, hints_of
 
 ENTRY_POINTS = "perturbcast.models"
-GROUPS = ("baselines", "all")
+GROUPS = ("baselines", "trained", "all")
 
 
 def all_models() -> Mapping[str, type[Model]]:
@@ -59,10 +60,16 @@ def get_model(name: str, **fields: Any) -> Model:
 
 
 def group(name: str) -> list[str]:
-    """The model names of a group: `baselines` or `all`."""
+    """The model names of a group: `baselines`, `trained` (by gradient, in minutes) or `all`."""
     if name not in GROUPS:
         raise UnknownOption(f"no group of models is called {name!r}. {did_you_mean(name, GROUPS)}")
-    return [key for key, model in all_models().items() if name == "all" or model.card.baseline]
+    belongs = {"baselines": lambda model: model.card.baseline, "trained": is_trained, "all": lambda model: True}[name]
+    return [key for key, model in all_models().items() if belongs(model)]
+
+
+def is_trained(model: type[Model]) -> bool:
+    """Whether a model is trained by gradient, on the engine of `training/`."""
+    return issubclass(model, TrainsByGradient)
 
 
 def model_list() -> list[dict[str, Any]]:
@@ -80,6 +87,7 @@ def _row(model: type[Model]) -> dict[str, Any]:
         "source": card.source,
         "predicts": sorted(card.predicts),
         "baseline": card.baseline,
+        "trained": is_trained(model),
         "needs_cells": card.needs_cells,
         "uses_knowledge": card.uses_knowledge,
         "learns_network": card.learns_network,
