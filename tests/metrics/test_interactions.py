@@ -24,6 +24,7 @@ from perturbcast.metrics.interactions import (
     interaction_fit,
     interaction_labels,
     label_fractions,
+    observed_fit,
     theil_sen,
 )
 
@@ -260,3 +261,10 @@ def test_norman_doubles_are_mostly_additive(shared: Path):
     assert 0.93 < shares["additive"] < 0.99  # spec D-12: 95.94 % on the 1,000 most expressed genes of the cells
     assert shares["buffering"] > shares["synergy"]
     assert -1.3 < null.lower < -0.7 < 0.7 < null.upper < 1.3
+
+
+def test_remembered_fit_of_an_observed_double_is_the_fit():
+    first, second = np.random.default_rng(3).normal(size=(2, 40))
+    both = 0.7 * first + 0.4 * second
+    assert observed_fit(first, second, both) == interaction_fit(first, second, both)
+    assert observed_fit(first, second, both) is observed_fit(first.copy(), second.copy(), both.copy())

@@ -17,6 +17,7 @@ from perturbcast.metrics.interactions import (
     interaction_classes,
     interaction_fit,
     interaction_labels,
+    observed_fit,
     scored_doubles,
 )
 
@@ -137,8 +138,8 @@ def fits_of(evaluation: Evaluation, mask: np.ndarray) -> Fits:
             genes = candidates[np.argsort(-height[candidates], kind="stable")[:MOST_GENES]]
             if len(genes) < 3:
                 continue
-            sides = (evaluation.predicted.response[row, genes], evaluation.truth.response[row, genes])
-            guess, real = (interaction_fit(first[genes], second[genes], both) for both in sides)
+            guess = interaction_fit(first[genes], second[genes], evaluation.predicted.response[row, genes])
+            real = observed_fit(first[genes], second[genes], evaluation.truth.response[row, genes])
             result.append((int(row), guess, real))
         return result
 

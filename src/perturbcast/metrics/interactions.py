@@ -6,6 +6,7 @@ not both observed has no score.
 """
 
 from dataclasses import dataclass
+from functools import lru_cache
 
 import numpy as np
 from jaxtyping import Bool, Float
@@ -23,6 +24,7 @@ LABELS = ("additive", "synergy", "buffering", "other")
 CLASSES = ("synergy", "suppression", "neomorphism", "redundancy", "epistasis")
 MOST_GENES = 500  # of the scores of C.8, whose distance correlations grow with the square
 N_SUBSETS = 20_000  # pairs of genes in the Theil-Sen fit (GEARS: 100,000)
+REMEMBERED = 1024  # fits of observed doubles
 SMALLEST_SHARE = 1e-3  # of a coefficient in the dominance, so that it stays finite
 GRID = np.linspace(0.0, 1.0, 101)  # false discovery proportions of the detection curve
 
@@ -125,6 +127,17 @@ def interaction_fit(first: Profile, second: Profile, both: Profile, *, seed: int
         double_similarity=_correlation(pair, ab),
         equality=float(min(shares) / max(shares)) if max(shares) > 0 else 1.0,
     )
+
+
+def observed_fit(first: Profile, second: Profile, both: Profile) -> InteractionFit:
+    """`interaction_fit`, remembered: every model of a benchmark is held against the same observed doubles."""
+    profiles = (np.ascontiguousarray(profile, dtype=np.float64) for profile in (first, second, both))
+    return _remembered_fit(*(profile.tobytes() for profile in profiles))
+
+
+@lru_cache(maxsize=REMEMBERED)
+def _remembered_fit(first: bytes, second: bytes, both: bytes) -> InteractionFit:
+    return interaction_fit(*(np.frombuffer(profile) for profile in (first, second, both)))
 
 
 def theil_sen(first: Profile, second: Profile, both: Profile, *, seed: int = 1000) -> tuple[float, float]:
