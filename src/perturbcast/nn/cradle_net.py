@@ -21,7 +21,7 @@ from perturbcast.nn.latent import BasalEncoder, Decoder, Likelihood, basal_kl, d
 from perturbcast.nn.noise import Noise
 from perturbcast.nn.plates import charged
 from perturbcast.nn.standardise import Standardise
-from perturbcast.nn.trunk import FLOOR, Gaussian, GaussianHead, Trunk
+from perturbcast.nn.trunk import FLOOR, Dosed, Gaussian, GaussianHead, Trunk
 
 ReconstructionWeight = Literal["none", "paper", "balanced"]
 MOST_WEIGHT = 10.0  # of one cell under `balanced`
@@ -111,13 +111,13 @@ class GlobalDraws:
     artefact: Float[Tensor, "particle artefact latent"]
     artefact_posterior: Gaussian
 
-    def offset(self, dosage: Float[Tensor, "cell row"]) -> Float[Tensor, "particle cell offset"]:
+    def offset(self, dosage: Float[Tensor, "cell row"]) -> Dosed:
         """δ of cells with those dosages."""
-        return dosage @ self.perturbation.offset
+        return Dosed(dosage, self.perturbation.offset)
 
-    def artefacts_of(self, labels: Float[Tensor, "*way cell artefact"]) -> Float[Tensor, "*way particle cell latent"]:
+    def artefacts_of(self, labels: Float[Tensor, "*way cell artefact"]) -> Dosed:
         """Σ_a q_a a of cells with those labels; 0 without artefacts."""
-        return labels.unsqueeze(-3) @ self.artefact
+        return Dosed(labels.unsqueeze(-3), self.artefact)
 
 
 def reconstruction_weight(

@@ -10,8 +10,8 @@ from torch import Tensor, nn
 from perturbcast.nn.divergences import (
     bernoulli_kl,
     bernoulli_log_ratio,
+    drawn_log_ratio,
     standard_normal_kl,
-    standard_normal_log_ratio,
 )
 from perturbcast.nn.masks import straight_through_mask
 from perturbcast.nn.noise import Noise
@@ -26,6 +26,7 @@ class MaskedEmbedding:
     embedding: Float[Tensor, "particle row latent"]
     logits: Float[Tensor, "row latent"]  # of the mask
     posterior: Gaussian  # of the embedding
+    noise: Float[Tensor, "particle row latent"]  # what the embedding was drawn with
 
     @property
     def offset(self) -> Float[Tensor, "particle row latent"]:
@@ -43,7 +44,7 @@ class MaskedEmbedding:
         if analytic:
             kl = standard_normal_kl(self.posterior, scale=scale)
         else:
-            kl = standard_normal_log_ratio(self.embedding, self.posterior, scale=scale)
+            kl = drawn_log_ratio(self.embedding, self.posterior, self.noise, scale=scale)
         return (kl if kl.dim() == 3 else kl.unsqueeze(0)).sum(-1)
 
 
@@ -60,8 +61,8 @@ class MaskAndEmbedding(nn.Module, ABC):
         logits = self.logits[rows]
         shape = (n_particles, *logits.shape)
         mask = straight_through_mask(logits, noise.uniform(*shape), temperature=self.temperature)
-        posterior = self.posterior(mask, rows)
-        return MaskedEmbedding(mask, posterior.draw(noise.normal(*shape)), logits, posterior)
+        posterior, drawn = self.posterior(mask, rows), noise.normal(*shape)
+        return MaskedEmbedding(mask, posterior.draw(drawn), logits, posterior, drawn)
 
     @abstractmethod
     def posterior(self, mask: Float[Tensor, "particle row latent"], rows: Int[Tensor, " row"]) -> Gaussian:

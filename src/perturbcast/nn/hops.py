@@ -1,8 +1,11 @@
 """Effects that reach a gene over several edges: K-hop accumulation of a network (spec 5.2)."""
 
+from typing import Any
+
 import torch
 from jaxtyping import Float
 from torch import Tensor
+from torch.autograd.function import once_differentiable
 
 ROUND = 1e-12  # rows and columns that sum or spread to less are left alone
 
@@ -12,13 +15,42 @@ def hops(
 ) -> Float[Tensor, "cell row"]:
     """rows · Σ_{k=1}^{K+1} Wᵏ / n^{k-1}, equation (20), by Horner on vectors: never a power of the whole matrix.
 
-    `n_hops` K = 0 gives rows · W. For the whole T̂_K pass the unit matrix; for a batch, its distinct dosage rows.
+    `n_hops` K = 0 gives rows · W. For the whole T̂_K pass the unit matrix; for a batch, its distinct dosage rows, whose
+    zeros cost nothing. Differentiable once, in the weights.
     """
-    first = rows @ weights
-    total = first
-    for _ in range(n_hops):
-        total = first + total @ weights / weights.shape[0]
+    with torch.autocast(weights.device.type, enabled=False):  # a sum of powers is not for short numbers
+        total: Tensor = _Hops.apply(rows, weights, n_hops)
     return total
+
+
+class _Hops(torch.autograd.Function):
+    """T_0 = rows · W, T_{k+1} = T_0 + T_k · W / n, with all that the weights get from the hops in one product."""
+
+    @staticmethod
+    def forward(ctx: Any, rows: Tensor, weights: Tensor, n_hops: int) -> Tensor:
+        cell, row = rows.nonzero(as_tuple=True)
+        dose = rows[cell, row].unsqueeze(-1)
+        first = weights.new_zeros(rows.shape).index_add_(0, cell, weights[row] * dose)
+        totals = [first]
+        for _ in range(n_hops):
+            totals.append(torch.addmm(first, totals[-1], weights, alpha=1 / len(weights)))
+        ctx.save_for_backward(cell, row, dose, weights, *totals[:-1])
+        return totals[-1]
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, gradient: Tensor) -> tuple[None, Tensor, None]:
+        cell, row, dose, weights, *totals = ctx.saved_tensors
+        back, each = gradient, []
+        by_first = gradient
+        for _ in totals:
+            each.append(back)
+            back = back @ weights.T / len(weights)
+            by_first = by_first + back
+        by_weights = torch.zeros_like(weights).index_add_(0, row, by_first[cell] * dose)
+        if totals:
+            by_weights.addmm_(torch.cat(totals[::-1]).T, torch.cat(each), alpha=1 / len(weights))
+        return None, by_weights, None
 
 
 def probability_hops(

@@ -12,7 +12,7 @@ from perturbcast.nn.counts import CountHead, ExpressionHead
 from perturbcast.nn.divergences import standard_normal_kl, standard_normal_log_ratio
 from perturbcast.nn.noise import Noise
 from perturbcast.nn.standardise import Standardise
-from perturbcast.nn.trunk import Gaussian, GaussianHead, Trunk
+from perturbcast.nn.trunk import Gaussian, GaussianHead, Part, Trunk
 
 Likelihood = Literal["counts", "normal"]
 
@@ -26,7 +26,7 @@ class BasalEncoder(nn.Module):
         self.trunk = Trunk(len(standardise.mean) + n_extra, width=width, n_layers=n_layers)
         self.head = GaussianHead(width, n_latent)
 
-    def forward(self, values: Float[Tensor, "cell gene"], *given: Float[Tensor, "..."]) -> Gaussian:
+    def forward(self, values: Float[Tensor, "cell gene"], *given: Part) -> Gaussian:
         """Posterior of each cell's basal state; with parts that have particles, one per particle."""
         return self.head(self.trunk(self.standardise(values), *given))
 
@@ -39,17 +39,17 @@ class Decoder(nn.Module):
         self.trunk = Trunk(n_in, width=width, n_layers=n_layers)
         self.head = CountHead(width, n_genes) if likelihood == "counts" else ExpressionHead(width, n_genes)
 
-    def log_prob(self, batch: Batch, *parts: Float[Tensor, "..."]) -> Float[Tensor, "particle cell"]:
+    def log_prob(self, batch: Batch, *parts: Part) -> Float[Tensor, "particle cell"]:
         """ln p of each cell of a batch, summed over genes."""
         found: Tensor = self.head.log_prob(self.trunk(*parts), batch.values, batch.library)
         return found
 
-    def log_share(self, *parts: Float[Tensor, "..."]) -> Float[Tensor, "... gene"]:
+    def log_share(self, *parts: Part) -> Float[Tensor, "... gene"]:
         """ln of each gene's share of the molecules; for count heads."""
         assert isinstance(self.head, CountHead)
         return self.head.log_share(self.trunk(*parts))
 
-    def mean(self, *parts: Float[Tensor, "..."]) -> Float[Tensor, "... gene"]:
+    def mean(self, *parts: Part) -> Float[Tensor, "... gene"]:
         """Mean expression; for normal heads."""
         assert isinstance(self.head, ExpressionHead)
         found: Tensor = self.head.mean(self.trunk(*parts))

@@ -53,8 +53,8 @@ class UnmaskedGuide(MeanFieldGuide):
         """Embeddings by the guide; nothing is drawn for the masks."""
         shape = (n_particles, len(rows), self.location.shape[1])
         mask = torch.ones(shape, device=rows.device)
-        posterior = self.posterior(mask, rows)
-        return MaskedEmbedding(mask, posterior.draw(noise.normal(*shape)), self.logits[rows], posterior)
+        posterior, drawn = self.posterior(mask, rows), noise.normal(*shape)
+        return MaskedEmbedding(mask, posterior.draw(drawn), self.logits[rows], posterior, drawn)
 
 
 class SamsNet(nn.Module):

@@ -27,4 +27,6 @@ class Standardise(nn.Module):
 
     def forward(self, values: Float[Tensor, "*cell gene"]) -> Float[Tensor, "*cell gene"]:
         """Standardised values; `values` are counts, or expression, as stored."""
-        return ((torch.log1p(values) if self.logarithm else values) - self.mean) / self.sd
+        if self.logarithm:
+            return torch.log1p(values).sub_(self.mean).div_(self.sd)  # three passes, one of them to new memory
+        return (values - self.mean) / self.sd

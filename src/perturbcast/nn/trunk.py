@@ -23,6 +23,28 @@ class Gaussian(NamedTuple):
         return self.mean + self.variance.sqrt() * noise
 
 
+class Dosed(NamedTuple):
+    """A part of an input that is `dosage @ values`: Σ over rows of what each row adds, times how much of it is given.
+
+    A layer multiplies it as dosage @ (values @ W), once per row and not once per cell.
+    """
+
+    dosage: Float[Tensor, "*way cell row"]
+    values: Float[Tensor, "*particle row width"]
+
+    @property
+    def width(self) -> int:
+        """Size of the last axis."""
+        return self.values.shape[-1]
+
+    def times(self, weight: Float[Tensor, "unit width"]) -> Float[Tensor, "... cell unit"]:
+        """(dosage @ values) @ weightᵀ."""
+        return self.dosage @ linear(self.values, weight)
+
+
+Part = Tensor | Dosed  # of what a layer reads
+
+
 def at_least_single(values: Float[Tensor, "..."]) -> Float[Tensor, "..."]:
     """The values in float32 if they are shorter, so that what follows is exact under mixed precision."""
     return values.float() if values.dtype in (torch.bfloat16, torch.float16) else values
@@ -32,7 +54,8 @@ class Trunk(nn.Module):
     """u₁ = φ(W₁x + b₁), then u_t = φ(W_t u_{t-1} + b_t) + u_{t-1}, with φ = LeakyReLU(0.01) (spec 2.1).
 
     No normalisation layer and no dropout; initial weights are those of torch. The input is given in parts that are
-    joined along the last axis *by the sum of their products*, so a part shared by all particles is multiplied once.
+    joined along the last axis *by the sum of their products*, so a part shared by all particles is multiplied once, and
+    a `Dosed` part once per row.
     """
 
     def __init__(self, n_in: int, *, width: int, n_layers: int) -> None:
@@ -40,9 +63,7 @@ class Trunk(nn.Module):
         self.first = nn.Linear(n_in, width)
         self.rest = nn.ModuleList(nn.Linear(width, width) for _ in range(n_layers - 1))
 
-    def forward(
-        self, *parts: Float[Tensor, "..."], one_hot: Int[Tensor, " row"] | None = None
-    ) -> Float[Tensor, "... unit"]:
+    def forward(self, *parts: Part, one_hot: Int[Tensor, " row"] | None = None) -> Float[Tensor, "... unit"]:
         """Units for an input whose last axis is the parts one after another, then, if given, a one-hot of `one_hot`.
 
         Leading axes are broadcast: (cell, gene) and (particle, cell, latent) give (particle, cell, unit).
@@ -50,8 +71,9 @@ class Trunk(nn.Module):
         start = 0
         pre: Tensor = self.first.bias
         for part in parts:
-            stop = start + part.shape[-1]
-            pre = pre + linear(part, self.first.weight[:, start:stop])
+            stop = start + (part.width if isinstance(part, Dosed) else part.shape[-1])
+            weight = self.first.weight[:, start:stop]
+            pre = pre + (part.times(weight) if isinstance(part, Dosed) else linear(part, weight))
             start = stop
         if one_hot is not None:
             pre = pre + self.first.weight[:, start + one_hot].T  # a one-hot picks a column of the weights
