@@ -51,6 +51,7 @@ class ModelCard:
     learns_network: bool = False
     profiles: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)  # name after the colon -> fields
     quick: Mapping[str, Any] = field(default_factory=dict)  # fields of a short training
+    ablations: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)  # what `ablate` takes away -> fields
 
 
 @dataclass(frozen=True)

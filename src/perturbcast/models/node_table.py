@@ -3,11 +3,12 @@
 from collections.abc import Mapping, Sequence
 
 import numpy as np
+from jaxtyping import Bool
 from scipy import sparse
 
 from perturbcast.data.responses import ResponseTable
 from perturbcast.genes.graphs import jaccard_graph, strongest
-from perturbcast.genes.knowledge import GeneGraph, GeneKnowledge, GeneSets
+from perturbcast.genes.knowledge import GeneGraph, GeneKnowledge, GeneSets, GeneTable
 from perturbcast.models.base import decode_text, encode_text
 from perturbcast.models.embeddings_of_targets import WIDTH, TargetFeatures, leading_axes, target_tables
 from perturbcast.models.knowledge_views import response_view
@@ -17,6 +18,7 @@ EDGES_EACH = 20  # strongest edges kept per gene and graph; spec C-1
 LEAST_JACCARD = 0.1  # spec C-1
 LEAST_CORRELATION = 0.4  # spec C-2
 LARGEST_SET = 500  # genes; sharing a larger set says little, and makes the graph dense
+CODING = "protein_coding"  # biotype of Ensembl
 RESPONSES = "responses"  # name of the graph of co-responding measured genes
 
 
@@ -25,6 +27,7 @@ def nodes_state(nodes: NodeTable) -> dict[str, np.ndarray]:
     arrays = {
         "nodes.names": encode_text(nodes.names),
         "nodes.sizes": np.array([nodes.n_measured, nodes.n_core], dtype=np.int64),
+        "nodes.non_coding": nodes.non_coding,
     }
     for name, block in nodes.blocks.items():
         arrays[f"nodes.block.{name}"] = block
@@ -44,7 +47,8 @@ def restored_nodes(state: Mapping[str, np.ndarray]) -> NodeTable:
             name = key.removeprefix("nodes.edges.")
             source, destination = np.asarray(value, dtype=np.int64)
             graphs[name] = Edges(source, destination, np.asarray(state[f"nodes.weight.{name}"]))
-    return NodeTable(tuple(decode_text(state["nodes.names"])), n_measured, n_core, blocks, graphs)
+    names = tuple(decode_text(state["nodes.names"]))
+    return NodeTable(names, n_measured, n_core, blocks, graphs, np.array(state["nodes.non_coding"], dtype=bool))
 
 
 def node_table(responses: ResponseTable, knowledge: GeneKnowledge, *, reach: bool = True) -> NodeTable:
@@ -65,7 +69,20 @@ def node_table(responses: ResponseTable, knowledge: GeneKnowledge, *, reach: boo
         len(core),
         {name: block for name, block in blocks.items() if block.any()},
         {name: edges for name, edges in graphs.items() if len(edges.source)},
+        non_coding_of(names, knowledge.table),
     )
+
+
+def non_coding_of(names: Sequence[str], table: GeneTable | None) -> Bool[np.ndarray, " node"] | Bool[np.ndarray, "0"]:
+    """Which genes no row of the table calls protein-coding though some row tells their biotype (spec A.1)."""
+    if table is None or "biotype" not in table.frame:
+        return np.zeros(0, dtype=bool)
+    frame = table.frame[table.frame["biotype"].fillna("") != ""]
+    coding: dict[str, bool] = {}
+    for column in ("symbol", "ensembl_id"):
+        for name, biotype in zip(frame[column], frame["biotype"], strict=True):
+            coding[str(name)] = coding.get(str(name), False) or biotype == CODING
+    return np.array([not coding.get(name, True) for name in names], dtype=bool)
 
 
 def narrowed(table: TargetFeatures) -> TargetFeatures:

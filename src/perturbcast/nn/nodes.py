@@ -1,11 +1,11 @@
 """The genes that a graph model reasons over, as plain arrays."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 
 import numpy as np
-from jaxtyping import Float, Int
+from jaxtyping import Bool, Float, Int
 
 
 @dataclass(frozen=True)
@@ -27,7 +27,8 @@ class NodeTable:
     """Nodes by name, with features and graphs. The first `n_core` are the measured genes and then other targets.
 
     Measured genes come first, in order of name, so node i is `genes_sorted[i]`. `blocks` are features by source, each
-    (node, feature), rows of unit length or zero where the source does not know the gene.
+    (node, feature), rows of unit length or zero where the source does not know the gene. `non_coding` marks genes that
+    a gene table calls anything but protein-coding; empty where no table says.
     """
 
     names: tuple[str, ...]
@@ -35,6 +36,7 @@ class NodeTable:
     n_core: int
     blocks: Mapping[str, Float[np.ndarray, "node feature"]]
     graphs: Mapping[str, Edges]
+    non_coding: Bool[np.ndarray, " node"] | Bool[np.ndarray, "0"] = field(default_factory=lambda: np.zeros(0, bool))
 
     @cached_property
     def number(self) -> dict[str, int]:
@@ -66,7 +68,8 @@ class NodeTable:
         """The measured genes and the training targets alone, as networks are trained on."""
         blocks = {name: block[: self.n_core] for name, block in self.blocks.items()}
         graphs = {name: edges.among_first(self.n_core) for name, edges in self.graphs.items()}
-        return NodeTable(self.names[: self.n_core], self.n_measured, self.n_core, blocks, graphs)
+        known = self.non_coding[: self.n_core]
+        return NodeTable(self.names[: self.n_core], self.n_measured, self.n_core, blocks, graphs, known)
 
     def slots(self, targets: Sequence[Sequence[str]], *, width: int) -> Int[np.ndarray, "query slot"]:
         """Nodes of the targets of each query, -1 where a slot is free or the target is no node."""
