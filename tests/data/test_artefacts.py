@@ -10,6 +10,7 @@ from scipy import sparse
 from perturbcast.data.artefacts import (
     PUBLISHED,
     ArtefactRule,
+    _scrublet,
     artefact_labels,
     cell_quality,
     deviation_limit,
@@ -176,17 +177,24 @@ def test_valley_lies_between_the_modes():
     assert valley_between_modes(np.full(10, 0.3)) is None
 
 
-def test_scrublet_finds_planted_doublets():
+@pytest.mark.parametrize("n_single", [400, 1500])  # with simulated doublets below and above 4,096 cells
+def test_scrublet_finds_planted_doublets(n_single):
     rng = np.random.default_rng(3)
     kinds = rng.lognormal(0, 1.0, size=(4, 300))
-    single = rng.poisson(kinds[rng.integers(0, 4, 400)])
-    pairs = np.array([rng.choice(4, 2, replace=False) for _ in range(20)])
+    single = rng.poisson(kinds[rng.integers(0, 4, n_single)])
+    pairs = np.array([rng.choice(4, 2, replace=False) for _ in range(n_single // 20)])
     double = rng.poisson(kinds[pairs].sum(axis=1))
     genes = tuple(f"G{number}" for number in range(300))
     screen = screen_of(np.vstack([single, double]), genes=genes)
     found = artefact_labels(screen, rule=ArtefactRule(flags=("doublet",)), seed=0)
-    assert found.failed[400:].mean() > 0.9
-    assert found.failed[:400].mean() < 0.05
+    assert found.failed[n_single:].mean() > 0.9
+    assert found.failed[:n_single].mean() < 0.05
     few = artefact_labels(screen.take(np.arange(50)), rule=ArtefactRule(flags=("doublet",)))
     assert not few.failed.any()
     assert few.notes == ("doublet: not told for 50 cells, whose scores have no two modes.",)
+
+
+def test_scrublet_reads_sparse_arrays_as_it_reads_matrices():
+    counts = sparse.csr_matrix(np.random.default_rng(4).poisson(1.0, size=(150, 60)).astype(np.float32))
+    for one, other in zip(_scrublet(counts, seed=0), _scrublet(sparse.csr_array(counts), seed=0), strict=True):
+        np.testing.assert_array_equal(one, other)

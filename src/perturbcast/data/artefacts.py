@@ -253,15 +253,26 @@ def doublets(
     return found, said
 
 
-def _scrublet(counts: sparse.csr_matrix, *, seed: int) -> tuple[np.ndarray, np.ndarray]:
-    """(cell,) scores, and those of simulated doublets."""
+def _scrublet(counts: sparse.csr_matrix | sparse.csr_array, *, seed: int) -> tuple[np.ndarray, np.ndarray]:
+    """(cell,) scores, and those of simulated doublets.
+
+    Neighbours are exact: the approximate ones of pynndescent 0.7 come as sparse arrays, which scanpy 1.11 cannot read,
+    above 4,096 observed and simulated cells. Nor can it normalise sparse arrays, hence the matrix.
+    """
     import anndata
     import scanpy
 
-    data = anndata.AnnData(counts.astype(np.float32))
+    data = anndata.AnnData(sparse.csr_matrix(counts).astype(np.float32))
     components = max(2, min(30, counts.shape[0] - 2, counts.shape[1] // 10))  # scanpy keeps some of the genes
     with np.errstate(invalid="ignore"):  # scanpy's rates at a threshold that no score passes
-        scanpy.pp.scrublet(data, random_state=seed, n_prin_comps=components, threshold=1.0, verbose=False)
+        scanpy.pp.scrublet(
+            data,
+            random_state=seed,
+            n_prin_comps=components,
+            threshold=1.0,
+            use_approx_neighbors=False,
+            verbose=False,
+        )
     simulated = np.asarray(data.uns["scrublet"]["doublet_scores_sim"])
     return data.obs["doublet_score"].to_numpy(), simulated
 
