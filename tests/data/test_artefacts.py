@@ -177,7 +177,7 @@ def test_valley_lies_between_the_modes():
     assert valley_between_modes(np.full(10, 0.3)) is None
 
 
-@pytest.mark.parametrize("n_single", [400, 1500])  # with simulated doublets below and above 4,096 cells
+@pytest.mark.parametrize("n_single", [400, 2700])  # with simulated doublets below and above 8,192 cells
 def test_scrublet_finds_planted_doublets(n_single):
     rng = np.random.default_rng(3)
     kinds = rng.lognormal(0, 1.0, size=(4, 300))

@@ -257,7 +257,7 @@ def _scrublet(counts: sparse.csr_matrix | sparse.csr_array, *, seed: int) -> tup
     """(cell,) scores, and those of simulated doublets.
 
     Neighbours are exact: the approximate ones of pynndescent 0.7 come as sparse arrays, which scanpy 1.11 cannot read,
-    above 4,096 observed and simulated cells. Nor can it normalise sparse arrays, hence the matrix.
+    from 8,192 observed and simulated cells. Nor can it normalise sparse arrays, hence the matrix.
     """
     import anndata
     import scanpy
