@@ -156,7 +156,7 @@ class _Fit:
 
         own_seed = derived_seed(self.seed, self.left.kind, number)
         with seeded(derived_seed(own_seed, "first weights")):
-            network = self.model.network(self._core, n_genes=self.table.n_genes, rows=self._rows(order))
+            network = self.model.network(self._core, n_genes=self.table.n_genes, rows=self._rows(order, fold))
         trained = train(
             network,
             RowSource(self.table.n_queries),
@@ -176,7 +176,7 @@ class _Fit:
             return self.options
         return replace(self.options, folder=self.options.folder / f"{self.left.kind}-{number}")
 
-    def _rows(self, order: np.ndarray) -> "Rows":
+    def _rows(self, order: np.ndarray, fold: Holdout) -> "Rows":
         from perturbcast.nn.response_net import Rows
 
         targets = [targets_of(query.condition) for query in self.table.queries]
@@ -185,6 +185,8 @@ class _Fit:
             target=(self.table.response - self.left.below)[:, order] / self._unit,
             weight=row_weights(self.table, prior=self.model.cells_prior),
             gene_weight=np.ones(self.table.n_genes),
+            unit=self._unit,
+            train=fold.train,
         )
 
     def _errors(self, rows: np.ndarray, predicted: np.ndarray) -> dict[str, np.ndarray]:

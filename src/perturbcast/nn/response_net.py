@@ -20,6 +20,8 @@ class Rows:
     target: Float[np.ndarray, "row gene"]  # response, less what the model below it predicts
     weight: Float[np.ndarray, " row"]  # of the condition, by its cells; B-9
     gene_weight: Float[np.ndarray, " gene"]  # mean 1; B-9
+    unit: float = 1.0  # ln units that 1 in `target` stands for
+    train: Int[np.ndarray, " train"] | None = None  # rows that train; the others only stop training. None: all train
 
 
 class Given(nn.Module):
