@@ -45,6 +45,9 @@ for these. Endings: `-notarget` without the query's own targets, `-nondropout` w
 cells: molecules of a gene that goes down are thinned, those of a gene that goes up are added to, so that mean and
 variance are those of a negative binomial (spec F-37) and the correlation between genes is that of control. As many
 cells are drawn as the query has, at most 128: p-values fall with the number of cells, so it is the same for all models.
+A model that generates cells (its fitted object has `sample_cells`) is judged by those in the metrics of distributions
+(E-distance, MMD), not by shifted controls; the metrics of differential expression, which test against real control
+cells, draw from its mean as from any other's.
 """
 
 

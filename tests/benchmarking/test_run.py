@@ -232,3 +232,33 @@ def test_groups_of_a_split_are_in_the_tables(responses: ResponseTable, tmp_path:
     scored = found.scores[(found.scores.condition != "*") & ~found.scores.model.str.startswith("ceiling")]
     assert dict(zip(scored.condition, scored.group, strict=True)) == groups
     assert dict(zip(found.queries.condition, found.queries.group, strict=True)) == groups
+
+
+class FittedGenerator(FittedModel):
+    """Predicts no change, and generates cells in which all genes are equal."""
+
+    def _respond(self, query: Query) -> tuple[np.ndarray, np.ndarray | None, Support]:
+        return np.zeros(len(self.genes)), None, Support.MEAN
+
+    def sample_cells(self, query: Query | str, *, n_cells: int, seed: int = 0) -> np.ndarray:
+        return np.random.default_rng(seed).poisson(3.0, (n_cells, len(self.genes))).astype(float)
+
+
+@dataclass(frozen=True)
+class Generator(Model):
+    """A model that generates cells."""
+
+    card: ClassVar[ModelCard] = ModelCard("generator", "Generator", "", "", frozenset({"unseen_single"}))
+    fitted_class: ClassVar[type[FittedModel]] = FittedGenerator
+
+    def fit(self, training: TrainingData, *, seed: int = 0, progress: object = None) -> FittedGenerator:
+        return FittedGenerator(self, training.responses)
+
+
+def test_model_that_generates_cells_is_judged_by_them(screen: Screen, tmp_path: Path) -> None:
+    scores = benchmark(screen, models=[Generator()], splits=["doubles"], out=tmp_path / "out").scores
+    mean = scores.groupby(["metric", "model"])["value"].mean().unstack()
+    for metric in ("l2", "significant_jaccard"):
+        assert mean.loc[metric, "generator"] == mean.loc[metric, "no-change"]
+    for metric in ("edistance", "mmd"):
+        assert mean.loc[metric, "generator"] > 2 * mean.loc[metric, "no-change"]

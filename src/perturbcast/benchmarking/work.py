@@ -21,7 +21,7 @@ from perturbcast.errors import DefectError, PerturbcastError
 from perturbcast.metrics.base import Evaluation
 from perturbcast.metrics.ceilings import ceiling_scores
 from perturbcast.metrics.score import score
-from perturbcast.models.capabilities import fit_on
+from perturbcast.models.capabilities import SamplesCells, fit_on
 from perturbcast.training.plan import RunOptions
 
 COLUMNS = (
@@ -92,6 +92,7 @@ class Worker:
             de=sides.de_of([sides.truth.queries[row] for row in answered]),
             screen=sides.screen,
             seed=task.split.seed,
+            sampler=fitted.sample_cells if isinstance(fitted, SamplesCells) else None,
         )
         found = score(evaluation, profile=self.profile).assign(model=task.label)
         both = pd.concat([refused, found], ignore_index=True) if len(refused) else found

@@ -4,10 +4,11 @@ import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, Protocol, TypeVar, runtime_checkable
 
 import numpy as np
 
+from perturbcast.data.conditions import Query
 from perturbcast.data.prediction import Prediction
 from perturbcast.data.responses import ResponseTable
 from perturbcast.data.screen import Screen
@@ -18,6 +19,14 @@ if TYPE_CHECKING:
 
 Result = TypeVar("Result")
 READS = frozenset({"response", "expression", "variance", "halves", "de", "cells", "training"})
+
+
+@runtime_checkable
+class Sampler(Protocol):
+    """What draws cells of a query: (cell, gene) in the values of the screen, genes in its order."""
+
+    def __call__(self, query: Query, *, n_cells: int, seed: int = 0) -> np.ndarray:
+        """The cells; CannotPredict where the model has none of that query."""
 
 
 @dataclass(frozen=True)
@@ -58,6 +67,7 @@ class Evaluation:
 
     Only queries with a prediction belong here. `training` is the training side: its perturbed mean is the reference
     of the perturbed-reference metrics. `screen` holds control and test cells; `predicted_cells` draws cells lazily.
+    `sampler` is the `sample_cells` of a fitted model that generates cells: metrics of distributions then compare those.
     Absolute expression always rests on the truth's control on both sides, so no prediction gains by its own control.
     Raises ShapesDiffer, WrongScale, or NotFinite where a response of truth or prediction is NaN or infinite.
     """
@@ -68,6 +78,7 @@ class Evaluation:
     de: "DifferentialExpression | None" = None  # of the truth's queries against control, same order
     screen: Screen | None = None
     seed: int = 0
+    sampler: Sampler | None = None
     cache: dict[object, object] = field(default_factory=dict)  # shared intermediate results, keyed by name
 
     def __post_init__(self) -> None:

@@ -4,8 +4,11 @@ Three ways, all starting from real control cells of the query's context. `shift`
 clip at 0, go back to molecules by stochastic rounding. `nb` is F-37: fresh Gamma-Poisson draws at the depth of control
 cells. `coupled`, the default, draws from the distribution of F-37 *given* a control cell: molecules of a gene that goes
 down are thinned, those of a gene that goes up are added to, so that mean and variance are those of F-37 and the
-correlation between genes is that of control. `shift` clips the zeros and so hardly lowers a sparse gene: on sparse
-screens it misses most genes that go down (measured in docs/METRICS.md). No dense matrix of more than one query is made.
+correlation between genes is that of control. A model that generates cells has its own (`generated_cells`), which
+metrics of distributions compare; tests of differential expression take cells drawn from its mean, as of any other
+model, because they compare with real control cells. `shift` clips the zeros and so hardly lowers a sparse gene: on
+sparse screens it misses most genes that go down (measured in docs/METRICS.md). No dense matrix of more than one query
+is made.
 """
 
 import zlib
@@ -21,7 +24,7 @@ from perturbcast._types import Profile
 from perturbcast.data.conditions import CONTROL, Query
 from perturbcast.data.scale import Scale
 from perturbcast.data.screen import Screen
-from perturbcast.errors import BadOption, MetricNeeds
+from perturbcast.errors import BadOption, CannotPredict, MetricNeeds
 from perturbcast.metrics.base import Evaluation
 
 MOST_CELLS = 128  # drawn per query; p-values depend on n, so every model is given the same n (F-12, F-37)
@@ -229,6 +232,43 @@ def predicted_cells(evaluation: Evaluation, row: int, *, n: int | None = None, w
         evaluation.cache["stored entries"] = stored + int(drawn.counts.nnz)
         evaluation.cache[key] = drawn
     return drawn
+
+
+def generated_cells(evaluation: Evaluation, row: int) -> Cells:
+    """Cells of one query as the model generates them, where it does; else those that `predicted_cells` draws.
+
+    As many as `predicted_cells` gives. Where the screen counts molecules of more genes than it holds, generated cells
+    are taken to hold the same share of theirs as control cells do.
+    """
+    if evaluation.sampler is None:
+        return predicted_cells(evaluation, row)
+    key = ("generated cells", row)
+    held = evaluation.cache.get(key)
+    if isinstance(held, Cells):
+        return held
+    query = evaluation.truth.queries[row]
+    control = control_cells(evaluation, query.context)
+    seed = draw_seed(evaluation.seed, query)
+    try:
+        values = evaluation.sampler(query, n_cells=n_drawn(evaluation, row), seed=seed)
+    except CannotPredict:
+        return predicted_cells(evaluation, row)
+    assert evaluation.screen is not None
+    drawn = _in_molecules(values, control.cells, scale=evaluation.screen.scale)
+    evaluation.cache[key] = drawn
+    return drawn
+
+
+def _in_molecules(values: Float[ndarray, "cell gene"], control: Cells, *, scale: Scale) -> Cells:
+    """Generated values as cells; expression that is negative counts as none."""
+    if scale is not Scale.COUNTS:
+        linear = sparse.csr_matrix(np.expm1(np.clip(values, 0.0, 30.0)).astype(np.float32))
+        return Cells(linear, np.ones(len(values)))
+    held = np.asarray(control.counts.sum(axis=1)).ravel()
+    share = float(held.sum() / np.divide(1e4, control.unit, out=np.zeros(len(held)), where=control.unit > 0).sum())
+    counts = sparse.csr_matrix(np.asarray(values, dtype=np.float32))
+    library = np.asarray(counts.sum(axis=1)).ravel() / max(share, 1e-12)
+    return Cells(counts, np.divide(1e4, library, out=np.zeros(len(library)), where=library > 0))
 
 
 def n_drawn(evaluation: Evaluation, row: int) -> int:

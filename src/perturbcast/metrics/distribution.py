@@ -1,10 +1,10 @@
 """Distances between distributions of cells: energy distance, its permutation test, MMD (spec F.7, F-40).
 
 All work in principal components. Those of the E-distance and MMD are fitted on control and training cells only, those
-of `energy_truth_pca` on the truth, as PerturBench does. A mean prediction is turned into cells first;
-both sides have the same number of cells. The squared E-distance sees means only: its V form is exactly twice the
-squared distance of the two centroids (F-33). Differs from the spec: one seeded subsample instead of five, because the
-mean over queries already averages.
+of `energy_truth_pca` on the truth, as PerturBench does. Predicted cells are the model's own, where it generates cells,
+and a mean prediction is turned into cells otherwise; both sides have the same number of cells. The squared E-distance
+sees means only: its V form is exactly twice the squared distance of the two centroids (F-33). Differs from the spec:
+one seeded subsample instead of five, because the mean over queries already averages.
 """
 
 from collections.abc import Callable, Sequence
@@ -21,7 +21,7 @@ from perturbcast._types import Profile, ScoreByQuery
 from perturbcast.data.screen import Screen
 from perturbcast.errors import MetricNeeds
 from perturbcast.metrics.base import Evaluation, MetricCard, cached, register
-from perturbcast.metrics.cells import cells_of, control_cells, draw_seed, predicted_cells
+from perturbcast.metrics.cells import cells_of, control_cells, draw_seed, generated_cells
 
 N_COMPONENTS, N_TRUTH_COMPONENTS = 50, 256
 MOST_FITTED = 1000  # cells that components are fitted on
@@ -192,7 +192,7 @@ def coordinates(evaluation: Evaluation, mask: np.ndarray, *, basis: str = "train
         projection, screen = _FITS[basis](evaluation), _screen(evaluation)
         pairs = []
         for row, query in enumerate(evaluation.truth.queries):
-            drawn, real = predicted_cells(evaluation, row).expression, screen.cells_of(query)
+            drawn, real = generated_cells(evaluation, row).expression, screen.cells_of(query)
             n = min(drawn.shape[0], len(real), MOST_COMPARED)
             rng = np.random.default_rng(draw_seed(evaluation.seed, query) + 1)
             chosen = np.sort(rng.choice(real, n, replace=False)) if len(real) else real
@@ -201,6 +201,9 @@ def coordinates(evaluation: Evaluation, mask: np.ndarray, *, basis: str = "train
         return pairs
 
     return cached(evaluation, f"coordinates {basis}", mask, compute)
+
+
+_DRAWN = "Cells are those that the model generates, or are drawn from its mean prediction around real control cells."
 
 
 def _card(name: str, title: str, formula: str, source: str, **more: object) -> MetricCard:
@@ -215,7 +218,7 @@ def _card(name: str, title: str, formula: str, source: str, **more: object) -> M
         "reaches_perfect": False,
         "undefined": "there are no observed cells of this query.",
         "gameable_by": ("perturbed mean", "shrunk", "clipped", "sign-only"),
-        "note": "Cells are drawn from the mean prediction around real control cells.",
+        "note": _DRAWN,
     }
     return MetricCard(name=name, title=title, formula=formula, source=source, **(fields | more))  # type: ignore[arg-type]
 
@@ -246,7 +249,7 @@ _register(
         "E-distance, squared Euclidean, V form",
         "2 E|x−y|² − E|x−x'|² − E|y−y'|² = 2 |mean x − mean y|², 50 components",
         "scPerturb; spec F-33",
-        note="Cells are drawn from the mean prediction around real control cells." + _MEANS_ONLY,
+        note=_DRAWN + _MEANS_ONLY,
     ),
     lambda x, y: energy_distance(x, y, squared=True),
 )
