@@ -24,6 +24,7 @@ FLOORS = {
     "report": 5,
     "cli": 6,
     "cli_clean": 6,
+    "cli_efficiency": 6,
     "cli_network": 6,
     "cli_options": 6,
     "demo": 6,
@@ -37,6 +38,8 @@ SIBLINGS_ALLOWED = {
     ("cli", "cli_options"),
     ("cli", "cli_clean"),
     ("cli", "cli_network"),
+    ("cli", "cli_efficiency"),
+    ("cli_efficiency", "cli_options"),
     ("cli_clean", "cli_options"),
     ("cli_network", "cli_options"),
 }

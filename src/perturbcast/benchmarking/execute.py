@@ -55,7 +55,7 @@ def _pool(worker: Worker, *, jobs: int, threads: int) -> Iterator[ProcessPoolExe
     """Processes that each hold the data sets; stopped at once on an error or interruption."""
     context = multiprocessing.get_context("spawn")
     queue = context.SimpleQueue()
-    with _environment(dict.fromkeys(THREAD_VARIABLES, str(threads))):
+    with environment(dict.fromkeys(THREAD_VARIABLES, str(threads))):
         pool = ProcessPoolExecutor(jobs, mp_context=context, initializer=_begin, initargs=(queue,))
         threading.Thread(target=_hand_out, args=(queue, worker, jobs), daemon=True).start()
         try:
@@ -78,7 +78,7 @@ def _hand_out(queue: SimpleQueue[Worker], worker: Worker, jobs: int) -> None:
 
 
 @contextmanager
-def _environment(values: Mapping[str, str]) -> Iterator[None]:
+def environment(values: Mapping[str, str]) -> Iterator[None]:
     """Environment variables for processes started meanwhile; as before afterwards."""
     before = {name: os.environ.get(name) for name in values}
     os.environ.update(values)

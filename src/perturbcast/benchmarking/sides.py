@@ -41,14 +41,19 @@ def sides_of(dataset: Dataset, split: Split, *, cache: Path) -> Sides:
     """Both sides of a split. Statistics of the test side never enter the training side, nor the other way round."""
     if split.cells_train is not None:
         return _of_cells(dataset, split, cache)
-    table = dataset.responses
-    train = table.take(table.index(split.train))
-    truth = table.take(table.index(split.test))
+    training = training_side(dataset, split)
+    truth = dataset.responses.take(dataset.responses.index(split.test))
     if dataset.screen is None:
-        return Sides(_training(dataset, split, train, None), truth, None, None)
-    seen, tested = (_cells_of(dataset.screen, queries) for queries in (split.train, split.test))
-    sides = Sides(_training(dataset, split, train, seen), truth, whole_de(dataset, cache=cache), tested)
+        return Sides(training, truth, None, None)
+    sides = Sides(training, truth, whole_de(dataset, cache=cache), _cells_of(dataset.screen, split.test))
     return replace(sides, de=sides.de_of(truth.queries))
+
+
+def training_side(dataset: Dataset, split: Split) -> TrainingData:
+    """What models are given by a split that divides whole queries."""
+    train = dataset.responses.take(dataset.responses.index(split.train))
+    seen = None if dataset.screen is None else _cells_of(dataset.screen, split.train)
+    return _training(dataset, split, train, seen)
 
 
 def whole_de(dataset: Dataset, *, cache: Path) -> DifferentialExpression | None:
