@@ -146,3 +146,16 @@ def test_three_training_conditions_are_too_few(world):
     table = world[0].responses.take(np.arange(3))
     with pytest.raises(NotEnoughTraining, match="needs 4"):
         get_model("kernel-ridge").fit(TrainingData(table))
+
+
+def test_combination_alone_among_singles_can_be_fitted_though_it_cannot_be_left_out(world):
+    training, test = world
+    table = training.responses
+    pair = Query("+".join(sorted(table.conditions[:2])))
+    both = dataclasses.replace(
+        table, queries=(*table.queries, pair), response=np.vstack([table.response, table.response[:2].sum(axis=0)])
+    )
+    fitted = get_model("kernel-ridge").fit(dataclasses.replace(training, responses=both))
+    found = fitted.predict(test.queries)
+    assert np.isfinite(found.sd).all()
+    assert mean_l2(fitted, test) < 0.5 * mean_l2(get_model("mean").fit(training), test)

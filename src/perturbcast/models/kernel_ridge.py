@@ -18,7 +18,7 @@ from perturbcast.models.fields import Range
 from perturbcast.models.fixed_effects import FixedEffects
 from perturbcast.models.gene_views import GeneView, restored_view
 from perturbcast.models.knowledge_views import response_view, views_of
-from perturbcast.models.leave_one_out import LeaveOneOut, best_factor, best_weights, projected_precision
+from perturbcast.models.leave_one_out import LeaveOneOut, best_factor, best_weights, free_queries, projected_precision
 from perturbcast.models.on_target import OnTarget
 
 FEWEST_QUERIES = 4
@@ -239,7 +239,9 @@ def solution(response: np.ndarray, covariance: np.ndarray, effects: np.ndarray) 
     inverse, precision = projected_precision(covariance, effects)
     schur = np.linalg.inv(effects.T @ inverse @ effects)
     alpha = precision @ response  # (train, train) @ (train, gene) -> (train, gene)
-    sd = np.sqrt((alpha**2 / np.diag(precision)[:, None]).mean(axis=0))
+    free = free_queries(effects)
+    squares = alpha[free] ** 2 / np.diag(precision)[free, None]
+    sd = np.sqrt(squares.mean(axis=0)) if free.any() else response.std(axis=0)
     return {
         "alpha": alpha.astype(np.float32),
         "inverse": inverse.astype(np.float32),

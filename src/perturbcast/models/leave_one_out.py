@@ -6,9 +6,10 @@ are α_i / Q_ii with α = Q Y, for any diagonal Λ and with the fixed effects es
 """
 
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
-from jaxtyping import Float
+from jaxtyping import Bool, Float
 
 from perturbcast.errors import Diverged
 
@@ -34,25 +35,36 @@ class LeaveOneOut:
         """Q, the inverse covariance after the fixed effects are taken out."""
         return projected_precision(np.tensordot(weights, self.kernels, 1), self.effects)[1]
 
-    def residual(self, weights: Float[np.ndarray, " kernel"]) -> Float[np.ndarray, " query"]:
+    @cached_property
+    def free(self) -> Bool[np.ndarray, " query"]:
+        """Queries that can be left out; see `free_queries`."""
+        return free_queries(self.effects)
+
+    def residual(self, weights: Float[np.ndarray, " kernel"]) -> Float[np.ndarray, " free"]:
         """L2 of each left-out residual."""
         precision = self.precision(weights)
         squares = np.einsum("ij,ij->i", precision @ self.products, precision)
-        return np.sqrt(np.maximum(squares, 0.0)) / np.diag(precision)
+        return np.sqrt(np.maximum(squares, 0.0))[self.free] / np.diag(precision)[self.free]
 
     def slope(self, log_weights: np.ndarray) -> tuple[float, np.ndarray]:
         """Mean left-out L2 and its derivative by ln β."""
         weights = np.exp(log_weights)
         precision = self.precision(weights)
-        own = np.diag(precision)
+        own = np.where(self.free, np.diag(precision), 1.0)
         spread = precision @ self.products @ precision
         size = np.sqrt(np.maximum(np.diag(spread), 1e-300))
-        n_queries = len(own)
-        by_square = 1.0 / (2 * size * own * n_queries)
-        by_own = size / (own**2 * n_queries)
+        n_queries = self.free.sum()
+        by_square = self.free / (2 * size * own * n_queries)
+        by_own = self.free * size / (own**2 * n_queries)
         first = (spread * by_square) @ precision
         gradient = (precision * by_own) @ precision - first - first.T
-        return float((size / own).mean()), np.tensordot(self.kernels, gradient, 2) * weights
+        return float((size / own)[self.free].mean()), np.tensordot(self.kernels, gradient, 2) * weights
+
+
+def free_queries(effects: Float[np.ndarray, "query effect"]) -> Bool[np.ndarray, " query"]:
+    """Queries that the fixed effects do not reproduce whatever they are, as they do the one query of a context."""
+    leverage = np.einsum("ij,ji->i", effects, np.linalg.pinv(effects))
+    return leverage < 1 - 1e-9
 
 
 def projected_precision(
@@ -83,8 +95,8 @@ def best_weights(task: LeaveOneOut) -> Float[np.ndarray, " kernel"]:
     from scipy.optimize import minimize
 
     n_kernels = len(task.kernels)
-    if not n_kernels:
-        return np.zeros(0)
+    if not n_kernels or not task.free.any():
+        return np.zeros(n_kernels)
     bounds = [(LEAST, MOST)] * n_kernels
     start = np.full(n_kernels, np.log(FIRST))
     found = minimize(task.slope, start, jac=True, method="L-BFGS-B", bounds=bounds, options={"maxiter": ITERATIONS})
@@ -94,5 +106,5 @@ def best_weights(task: LeaveOneOut) -> Float[np.ndarray, " kernel"]:
 
 def best_factor(task: LeaveOneOut, weights: Float[np.ndarray, " kernel"]) -> float:
     """The one factor of `FACTORS` on all β with the least mean left-out L2."""
-    errors = [task.residual(factor * weights).mean() for factor in FACTORS]
+    errors = [task.residual(factor * weights).sum() for factor in FACTORS]
     return FACTORS[int(np.argmin(errors))]
