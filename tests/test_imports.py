@@ -25,6 +25,7 @@ FLOORS = {
     "cli": 6,
     "cli_clean": 6,
     "cli_efficiency": 6,
+    "cli_genes": 6,
     "cli_network": 6,
     "cli_options": 6,
     "demo": 6,
@@ -37,10 +38,12 @@ SIBLINGS_ALLOWED = {
     ("cli", "demo"),
     ("cli", "cli_options"),
     ("cli", "cli_clean"),
+    ("cli", "cli_genes"),
     ("cli", "cli_network"),
     ("cli", "cli_efficiency"),
     ("cli_efficiency", "cli_options"),
     ("cli_clean", "cli_options"),
+    ("cli_genes", "cli_options"),
     ("cli_network", "cli_options"),
 }
 

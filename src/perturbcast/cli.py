@@ -13,6 +13,7 @@ import typer
 from perturbcast._progress import BarProgress
 from perturbcast.cli_clean import clean
 from perturbcast.cli_efficiency import efficiency
+from perturbcast.cli_genes import genes_app
 from perturbcast.cli_network import network_app
 from perturbcast.cli_options import (
     AsJson,
@@ -46,6 +47,7 @@ app = typer.Typer(
 data_app = typer.Typer(no_args_is_help=True, help="Simulate a screen, or fetch a public one.")
 app.add_typer(data_app, name="data")
 app.add_typer(network_app, name="network")
+app.add_typer(genes_app, name="genes")
 app.command()(efficiency)
 app.command()(clean)
 

@@ -81,3 +81,31 @@ def test_most_ids_of_the_gene_table_resolve_to_themselves(knowledge):
     renamed = resolver.resolve_all(["AARS", "H2AFZ", "QARS"])
     assert list(renamed.frame["symbol"]) == ["AARS1", "H2AZ1", ""]
     assert renamed.ambiguous == {"QARS": ("EPRS1", "QARS1")}
+
+
+def test_twenty_thousand_names_of_every_kind_resolve_or_have_a_reason(knowledge):
+    """Symbols, aliases, ids with versions, other capitals, nonsense, nothing and unicode, against the real table."""
+    frame = knowledge.table.frame.sample(6_000, random_state=0)
+    rng = np.random.default_rng(0)
+    symbols = [symbol for symbol in frame["symbol"] if symbol]
+    aliases = [name for names in frame["aliases"] for name in names][:5_000]
+    ids = [f"{ident}.{rng.integers(1, 20)}" for ident in frame["ensembl_id"]]
+    nonsense = [
+        "".join(rng.choice(list("ACGTXYZ019-. \u00e9\u4e2d\u0000+"), rng.integers(0, 12))) for _ in range(4_000)
+    ]
+    names = [*symbols, *aliases, *ids, *map(str.lower, symbols[:1_500]), *nonsense]
+    names += ["", " ", "nan", "None", "1-Mar", "TP53+MYC"] * 200
+    assert len(names) > 20_000
+    started = time.process_time()
+    resolution = Resolver(knowledge.table).resolve_all(names)
+    assert time.process_time() - started < 10
+    found = resolution.frame.assign(
+        kind=np.repeat(["symbol", "alias", "id"], [len(symbols), len(aliases), len(ids)]).tolist()
+        + ["other"] * (len(names) - len(symbols) - len(aliases) - len(ids))
+    )
+    assert list(found["name"]) == names
+    assert ((found["symbol"] != "") == (found["reason"] == "")).all()
+    assert found.loc[found["symbol"] == "", "reason"].str.match(r"E80[89] ").all()
+    share = (found["symbol"] != "").groupby(found["kind"]).mean()
+    assert share["symbol"] == share["id"] == 1.0
+    assert share["alias"] > 0.9

@@ -120,3 +120,30 @@ def test_a_viral_gene_in_small_letters_is_not_a_human_one(resolver):
 def test_versions_are_cut_from_gene_ids_only():
     assert without_version("ENSMUSG00000059552.14") == "ENSMUSG00000059552"
     assert without_version("RP11-54O7.3") == "RP11-54O7.3"
+
+
+def test_every_unresolved_name_has_a_coded_reason(resolver):
+    resolution = resolver.resolve_all(["TP53", "FLIP", "nonsense", " ", "ensg00000141510.3", "\ud800", "\x00"])
+    assert list(resolution.frame["symbol"]) == ["TP53", "", "", "", "TP53", "", ""]
+    assert resolution.reasons["FLIP"].startswith("E809 AmbiguousGeneName: 'FLIP' may mean CASP8 or FIRRM.")
+    assert resolution.reasons["nonsense"].startswith("E808 UnknownGeneName")
+    assert "empty" in resolution.reasons[" "]
+    assert (resolution.frame.loc[resolution.frame["symbol"] == "", "reason"] != "").all()
+
+
+ANY_NAME = st.one_of(
+    st.text(max_size=30),
+    st.sampled_from([name for row in ROWS for name in (row[0], row[1], *row[2])]).flatmap(
+        lambda name: st.sampled_from([name, name.lower(), name.upper(), f" {name} ", f"{name}.12", f"{name}\u0301"])
+    ),
+    st.from_regex(r"(ENS[A-Z]{0,3}G\d{0,12}(\.\d+)?)|([A-Z0-9]{1,8}-?[A-Z0-9]*)", fullmatch=True),
+)
+
+
+@given(st.lists(ANY_NAME, max_size=40))
+def test_any_name_resolves_or_has_a_reason(names):
+    frame = RESOLVER.resolve_all(names).frame
+    assert list(frame["name"]) == names
+    assert ((frame["symbol"] != "") == (frame["reason"] == "")).all()
+    left = frame.loc[frame["symbol"] == "", "reason"]
+    assert left.str.fullmatch(r"E80[89] \w+: .+", flags=16).all() if len(left) else True

@@ -91,11 +91,12 @@ def _components(matrix: np.ndarray, width: int | None) -> np.ndarray:
     return scores * np.sign(scores[np.abs(scores).argmax(axis=0), np.arange(width)])  # the largest entry is positive
 
 
-def control_tables(table: EmbeddingTable, *, seed: int) -> dict[str, EmbeddingTable]:
+def control_tables(table: EmbeddingTable, *, seed: int, most_one_hot: int | None = None) -> dict[str, EmbeddingTable]:
     """Tables that a model may not need to beat, by name: what they reach is not owed to knowledge of the genes.
 
     `random`: independent normal numbers, each feature with the mean and spread it has in the table. `permuted`: the
-    table's rows under other genes' names. `one-hot`: a feature per gene, so that no two genes are alike.
+    table's rows under other genes' names. `one-hot`: a feature per gene, so that no two genes are alike; left out
+    where the table has more than `most_one_hot` genes.
     """
     rng = np.random.default_rng(seed)
     mean, spread = table.matrix.mean(axis=0), table.matrix.std(axis=0)
@@ -103,8 +104,9 @@ def control_tables(table: EmbeddingTable, *, seed: int) -> dict[str, EmbeddingTa
     found = {
         "random": random,
         "permuted": table.matrix[rng.permutation(len(table.genes))],
-        "one-hot": np.eye(len(table.genes), dtype=np.float32),
     }
+    if most_one_hot is None or len(table.genes) <= most_one_hot:
+        found["one-hot"] = np.eye(len(table.genes), dtype=np.float32)
     named = {how: f"{table.name} ({how})" for how in found}
     return {how: EmbeddingTable(named[how], table.genes, rows, f"control, seed {seed}") for how, rows in found.items()}
 

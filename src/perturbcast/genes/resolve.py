@@ -8,6 +8,7 @@ from typing import NamedTuple
 
 import pandas as pd
 
+from perturbcast.errors import AmbiguousGeneName, UnknownGeneName
 from perturbcast.genes.knowledge import GeneTable
 
 ENSEMBL_ID = re.compile(r"(ENS[A-Z]*G\d{6,})(\.\d+)?(_PAR_Y)?")
@@ -24,13 +25,19 @@ class Resolved(NamedTuple):
 class Resolution:
     """What became of many names; nothing is dropped."""
 
-    frame: pd.DataFrame  # columns name, symbol ("" where unresolved), route ("", or ambiguous)
+    frame: pd.DataFrame  # columns name, symbol ("" where unresolved), route ("", or ambiguous), reason ("" or coded)
     ambiguous: dict[str, tuple[str, ...]] = field(default_factory=dict)  # name -> symbols it may mean
 
     @property
     def unresolved(self) -> tuple[str, ...]:
         """Names that mean no gene, or several."""
         return tuple(self.frame.loc[self.frame["symbol"] == "", "name"])
+
+    @property
+    def reasons(self) -> dict[str, str]:
+        """Unresolved name -> why, with a stable code: E808 no gene, E809 several."""
+        left = self.frame[self.frame["symbol"] == ""]
+        return dict(zip(left["name"], left["reason"], strict=True))
 
     def summary(self) -> str:
         """How many names went which way, in one line."""
@@ -72,8 +79,8 @@ class Resolver:
         for name in names:
             name = name.strip()
             hit = self._by_name.get(name)
-            if hit is None and name.startswith("ENS"):
-                hit = self._by_name.get(without_version(name))
+            if hit is None and name[:3].upper() == "ENS":
+                hit = self._by_name.get(without_version(name.upper()))
             if hit is None and name not in self._ambiguous:
                 hit = self._by_case.get(name.casefold())
             found.append(hit)
@@ -91,8 +98,19 @@ class Resolver:
             several = hit is None and name.strip() in self._ambiguous
             if several:
                 ambiguous[name] = self.meanings(name)
-            rows.append((name, *hit) if hit else (name, "", "ambiguous" if several else ""))
-        return Resolution(pd.DataFrame(rows, columns=["name", "symbol", "route"], dtype=object), ambiguous)
+            left = (name, "", "ambiguous" if several else "", _reason(name, ambiguous.get(name, ())))
+            rows.append((name, *hit, "") if hit else left)
+        frame = pd.DataFrame(rows, columns=["name", "symbol", "route", "reason"], dtype=object)
+        return Resolution(frame, ambiguous)
+
+
+def _reason(name: str, meanings: tuple[str, ...]) -> str:
+    """Why a name is no gene, as a coded error would say it."""
+    if meanings:
+        return str(AmbiguousGeneName(f"{name!r} may mean {' or '.join(meanings)}."))
+    if not name.strip():
+        return str(UnknownGeneName("the name is empty."))
+    return str(UnknownGeneName(f"no gene is called {name!r}."))
 
 
 class Naming:
