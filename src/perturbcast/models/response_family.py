@@ -19,6 +19,7 @@ from perturbcast.data.prediction import Support
 from perturbcast.data.responses import ResponseTable
 from perturbcast.errors import NotEnoughTraining
 from perturbcast.models.base import Answers, FittedModel, Model, TrainingData
+from perturbcast.models.calibrated import calibrated_sd, restored_errors
 from perturbcast.models.conformal import ErrorModel
 from perturbcast.models.fields import Range
 from perturbcast.models.holdouts import TARGETS, question_of
@@ -140,18 +141,12 @@ class FittedResponse(FittedModel):
 
     def _sd(self, queries: Sequence[Query], predicted: np.ndarray) -> np.ndarray:
         """(query, gene) calibrated standard deviations; NaN where nothing could be left out to calibrate them."""
-        found = np.full(predicted.shape, np.nan)
-        for row, query in enumerate(queries):
-            errors = self.errors.get(group_of(query, self.question(query)), self.errors.get(TARGETS))
-            if errors is not None:
-                found[row] = errors.sd(predicted[row : row + 1])[0]
-        return found
+        return calibrated_sd(self.errors, queries, [self.question(query) for query in queries], predicted)
 
     @cached_property
     def errors(self) -> dict[str, ErrorModel]:
         """Calibrated errors by group of queries."""
-        names = {key.split(".")[1] for key in self._state if key.startswith("errors.")}
-        return {name: ErrorModel.restored(self._state, f"errors.{name}.") for name in sorted(names)}
+        return restored_errors(self._state)
 
     def _support(self, query: Query) -> Support:
         if query in self.seen:
@@ -180,11 +175,6 @@ def responses_of(network: "ResponseNet", nodes: NodeTable, queries: Sequence[Que
             filled = np.pad(part, ((0, TOGETHER - len(part)), (0, 0)), constant_values=-1)
             found.append(network.respond(torch.from_numpy(filled)).numpy()[: len(part)])
     return np.concatenate(found).astype(np.float64)
-
-
-def group_of(query: Query, question: str) -> str:
-    """Queries whose errors are calibrated together."""
-    return f"{question}-{'combination' if len(targets_of(query.condition)) > 1 else 'single'}"
 
 
 @dataclass(frozen=True)

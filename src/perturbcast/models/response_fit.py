@@ -12,11 +12,11 @@ from perturbcast._progress import Progress
 from perturbcast.data.conditions import targets_of
 from perturbcast.data.responses import ResponseTable
 from perturbcast.models.base import Model, TrainingData
-from perturbcast.models.conformal import error_model
+from perturbcast.models.calibrated import group_errors
 from perturbcast.models.holdouts import COMBINATIONS, TARGETS, Holdout, holdouts
 from perturbcast.models.node_table import node_table, nodes_state
 from perturbcast.models.on_target import OnTarget
-from perturbcast.models.response_family import BASE, GIVEN, ResponseModel, group_of, responses_of
+from perturbcast.models.response_family import BASE, GIVEN, ResponseModel, responses_of
 from perturbcast.nn.nodes import NodeTable
 
 if TYPE_CHECKING:
@@ -138,7 +138,8 @@ class _Fit:
         gain = best_gain(error, correction) if self.model.calibrate else 1.0
         predicted = self.left.below[out] + gain * correction
         scales = {f"gain.{kind}": np.array([gain]), f"scale.{kind}": np.array([gain * self._unit])}
-        return state | scales | self._errors(out, predicted)
+        asked = [self.table.queries[row] for row in out]
+        return state | scales | group_errors(asked, kind, self.table.response[out] - predicted, predicted)
 
     @cached_property
     def _unit(self) -> float:
@@ -188,18 +189,6 @@ class _Fit:
             unit=self._unit,
             train=fold.train,
         )
-
-    def _errors(self, rows: np.ndarray, predicted: np.ndarray) -> dict[str, np.ndarray]:
-        """Calibrated errors by group of left-out queries, and over all of them."""
-        groups = np.array([group_of(self.table.queries[row], self.left.kind) for row in rows], dtype=object)
-        residual = self.table.response[rows] - predicted
-        state: dict[str, np.ndarray] = {}
-        for name in (*sorted(set(groups)), self.left.kind):
-            inside = np.ones(len(groups), dtype=bool) if name == self.left.kind else groups == name
-            errors = error_model(residual[inside], predicted[inside])
-            if errors is not None:
-                state |= errors.state(f"errors.{name}.")
-        return state
 
 
 def row_weights(table: ResponseTable, *, prior: float) -> Float[np.ndarray, " query"]:

@@ -1,0 +1,251 @@
+"""Kernel ridge in the principal axes of the responses: direction and size of a response apart, a ridge per axis."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from functools import cached_property
+from typing import Annotated, ClassVar
+
+import numpy as np
+from jaxtyping import Float
+
+from perturbcast._progress import Progress
+from perturbcast.data.conditions import Query, targets_of
+from perturbcast.data.prediction import Support
+from perturbcast.data.responses import ResponseTable
+from perturbcast.errors import NotEnoughTraining
+from perturbcast.models.base import Answers, FittedModel, Model, ModelCard, TrainingData
+from perturbcast.models.calibrated import calibrated_sd, group_errors, restored_errors
+from perturbcast.models.condition_kernels import ConditionKernel, Conditions, kernels_for
+from perturbcast.models.conformal import ErrorModel
+from perturbcast.models.fields import Range
+from perturbcast.models.fixed_effects import FixedEffects
+from perturbcast.models.gene_views import restored_view
+from perturbcast.models.holdouts import COMBINATIONS, TARGETS, holdouts, question_of
+from perturbcast.models.kernel_ridge import FEWEST_QUERIES, covariance_of, kernel_state
+from perturbcast.models.knowledge_views import response_view, views_of
+from perturbcast.models.leave_one_out import LeaveOneOut, best_factor, best_weights
+from perturbcast.models.on_target import OnTarget
+from perturbcast.models.spectral_fit import Axes, Solved, combined, left_out_of, solved
+
+AT_ONCE = 1024  # queries answered together: bounds memory, not results
+LARGEST_GAIN = 2.0
+WIDEST = 3.0  # a predicted size is within this factor of the usual one
+
+
+class FittedSpectralRidge(FittedModel):
+    """Fixed effects + gain * size(P) * direction(P), both from the likeness of P to training conditions."""
+
+    @cached_property
+    def _kernels(self) -> list[ConditionKernel]:
+        kernels = []
+        for number, local in self._state["kernel.reach"]:
+            prefix = f"view.{number}."
+            arrays = {key[len(prefix) :]: value for key, value in self._state.items() if key.startswith(prefix)}
+            kernels.append(ConditionKernel(restored_view(arrays) if arrays else None, local=bool(local)))
+        return kernels
+
+    @cached_property
+    def _training(self) -> Conditions:
+        return Conditions.of(self.trained_on)
+
+    @cached_property
+    def _effects(self) -> FixedEffects:
+        return FixedEffects.of(self.trained_on)
+
+    @cached_property
+    def _seen_singly(self) -> frozenset[str]:
+        return frozenset(query.condition for query in self.trained_on)
+
+    @cached_property
+    def errors(self) -> dict[str, ErrorModel]:
+        """Calibrated errors by group of queries."""
+        return restored_errors(self._state)
+
+    def question(self, query: Query) -> str:
+        """Whether a query asks of unseen targets or of a combination of targets seen singly."""
+        kind = question_of(query, self._seen_singly)
+        return kind if f"gain.{kind}" in self._state else TARGETS
+
+    def _respond(self, query: Query) -> tuple[np.ndarray, np.ndarray | None, Support]:
+        answers = self._respond_many([query], dtype=np.float64)
+        return answers.response[0], None if answers.sd is None else answers.sd[0], answers.support[0]
+
+    def _respond_many(self, queries: Sequence[Query], *, dtype: type) -> Answers:
+        place = {query: row for row, query in enumerate(dict.fromkeys(queries))}
+        if len(place) < len(queries):  # a product may round two equal rows differently
+            found, rows = self._respond_many(list(place), dtype=dtype), [place[query] for query in queries]
+            sd = None if found.sd is None else found.sd[rows]
+            return Answers(found.response[rows], sd, tuple(found.support[row] for row in rows), ("",) * len(rows))
+        return self._answers(queries, dtype=dtype)
+
+    def _answers(self, queries: Sequence[Query], *, dtype: type) -> Answers:
+        """Answers to queries that all differ."""
+        response: np.ndarray = np.empty((len(queries), len(self.genes)), dtype=dtype)
+        sd = np.empty_like(response)
+        support: list[Support] = []
+        own = OnTarget(self.genes, self._state["own.effect"])
+        for start in range(0, len(queries), AT_ONCE):
+            part = slice(start, start + AT_ONCE)
+            found, known = self._predicted(queries[part])
+            questions = [self.question(query) for query in queries[part]]
+            sd[part] = calibrated_sd(self.errors, queries[part], questions, found)
+            for row, query in zip(found, queries[part], strict=True):
+                own.add_to(row, query)
+            response[part] = found
+            support += [self._support(query, bool(told)) for query, told in zip(queries[part], known, strict=True)]
+        return Answers(response, sd if np.isfinite(sd).all() else None, tuple(support), ("",) * len(queries))
+
+    def _predicted(self, queries: Sequence[Query]) -> tuple[np.ndarray, np.ndarray]:
+        """(query, gene) predictions without own genes, and whether any view knows a target of the query."""
+        likeness = Conditions.of(queries).between(self._kernels, self._state["kernel.reach_weights"], self._training)
+        effects = self._effects.rows(queries)
+        found = likeness @ self._state["alpha"] + effects @ self._state["effects"]  # (query, 1 + gene)
+        gain = np.array([self._state[f"gain.{self.question(query)}"][0] for query in queries])
+        level = effects @ self._state["level"]
+        known = np.asarray(likeness.any(axis=1))
+        return level + (gain * size_of(found[:, 0]))[:, None] * found[:, 1:], known
+
+    def _support(self, query: Query, known: bool) -> Support:
+        if query in self.seen:
+            return Support.SEEN
+        if query.condition in self._seen_singly:
+            return Support.CONTEXT
+        targets = targets_of(query.condition)
+        n_seen = sum(target in self._seen_singly for target in targets)
+        if n_seen:
+            return Support.SINGLES if n_seen == len(targets) else Support.PARTIAL
+        return Support.NEIGHBOURS if known else Support.MEAN
+
+
+@dataclass(frozen=True)
+class SpectralRidge(Model):
+    """The multi-kernel ridge, with direction and size of a response apart and a ridge for each principal axis.
+
+    Responses less the fixed effects are divided by their length to the power `evenness`: a few strong perturbations
+    no longer speak for all. The shared kernel weights minimise the exact mean leave-one-out L2 of that. Then every
+    principal axis of the scaled responses has a ridge of its own, by exact leave-one-out: axes that knowledge does not
+    predict fall away, those it predicts are shrunk less. The log length is one more axis; what it predicts scales
+    the answer. Gains and intervals come from targets, and combinations, left out in closed form.
+    """
+
+    card: ClassVar[ModelCard] = ModelCard(
+        name="spectral-ridge",
+        title="Spectral kernel ridge",
+        summary="Predicts direction and strength of a response apart from those of like genes, pattern by pattern.",
+        source="ours, after spec D-17; Rasmussen and Williams 2006, chapters 2 and 5",
+        predicts=frozenset({"unseen_single", "unseen_double", "unseen_context"}),
+        uses_knowledge=True,
+        profiles={"plus": {}},
+    )
+    fitted_class: ClassVar[type[FittedModel]] = FittedSpectralRidge
+    evenness: Annotated[float, Range(0.0, 1.0)] = 0.75  # power of the length that conditions are divided by; 0: raw
+    on_target: bool = True  # a target's own gene gets the mean on-target effect; B-10
+    folds: Annotated[int, Range(2)] = 10  # in which targets, and combinations, are left out for gains and intervals
+    search_limit: Annotated[int, Range(32)] = 400  # queries on which kernel weights are searched
+
+    def fit(self, training: TrainingData, *, seed: int = 0, progress: Progress | None = None) -> FittedSpectralRidge:
+        """The fitted model; NotEnoughTraining with fewer than four training queries."""
+        table = training.responses
+        if table.n_queries < FEWEST_QUERIES:
+            raise NotEnoughTraining(
+                f"spectral-ridge needs {FEWEST_QUERIES} training conditions, there are {table.n_queries}."
+            )
+        own = np.zeros(table.n_genes)
+        if self.on_target:
+            response, own = OnTarget.set_aside(table)
+            table = replace(table, response=response)
+        views = [*views_of(training.knowledge), *response_view(training.responses)]
+        kernels = kernels_for(views, Conditions.of(table.queries))
+        scaled = Scaled.of(table, evenness=self.evenness)
+        weights, kernel = self._kernel(table, scaled, kernels, seed=seed)
+        parts = solved(scaled.coordinates, kernel, scaled.effects)
+        state = _learned(scaled, parts) | kernel_state(kernels, weights) | {"own.effect": own}
+        for kind in (TARGETS, COMBINATIONS):
+            state |= _calibrated(table, scaled, parts, kind=kind, folds=self.folds, seed=seed)
+        return FittedSpectralRidge(self, training.responses, state, split_fingerprint=training.split_fingerprint)
+
+    def _kernel(
+        self, table: ResponseTable, scaled: "Scaled", kernels: list[ConditionKernel], *, seed: int
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """(β, Σ β_m K_m over training queries)."""
+        part = np.arange(table.n_queries)
+        if len(part) > self.search_limit:
+            part = np.sort(np.random.default_rng(seed).choice(len(part), self.search_limit, replace=False))
+        some = Conditions.of([table.queries[row] for row in part])
+        stack = np.array([some.between([kernel], np.ones(1), some) for kernel in kernels])
+        stack = stack.reshape(len(kernels), len(part), len(part))
+        direction = scaled.coordinates[:, 1:]
+        products = direction @ direction.T
+        weights = best_weights(LeaveOneOut(products[np.ix_(part, part)], stack, scaled.effects[part]))
+        whole = covariance_of(Conditions.of(table.queries), kernels, weights, None)
+        factor = best_factor(LeaveOneOut(products, whole[None], scaled.effects), np.ones(1))
+        return weights * factor, whole * factor
+
+
+@dataclass(frozen=True)
+class Scaled:
+    """Training responses less fixed effects as log sizes and scaled directions, in coordinates: size first."""
+
+    effects: Float[np.ndarray, "query effect"]
+    level: Float[np.ndarray, "effect gene"]
+    coordinates: Float[np.ndarray, "query axis"]  # column 0: log of what the direction was divided by
+    back: Float[np.ndarray, "direction gene"]
+
+    @classmethod
+    def of(cls, table: ResponseTable, *, evenness: float) -> "Scaled":
+        """Direction and size of every training response."""
+        effects = FixedEffects.of(table.queries).rows(table.queries)
+        level = np.linalg.lstsq(effects, table.response, rcond=None)[0]
+        rest = table.response - effects @ level
+        length = np.linalg.norm(rest, axis=1)
+        usual = float(np.median(length)) or 1.0
+        log_size = evenness * np.log(np.clip(length / usual, 1 / WIDEST, WIDEST))
+        axes = Axes.of(rest / np.exp(log_size)[:, None])
+        return cls(effects, level, np.column_stack([log_size, axes.coordinates]), axes.back)
+
+    def response(self, coordinates: Float[np.ndarray, "row axis"]) -> Float[np.ndarray, "row gene"]:
+        """Responses less fixed effects of rows in coordinates."""
+        return size_of(coordinates[:, 0])[:, None] * (coordinates[:, 1:] @ self.back)
+
+
+def size_of(log_size: Float[np.ndarray, " row"]) -> Float[np.ndarray, " row"]:
+    """Factor on a direction, within bounds."""
+    return np.exp(np.clip(log_size, -np.log(WIDEST), np.log(WIDEST)))
+
+
+def _learned(scaled: Scaled, parts: list[Solved]) -> dict[str, np.ndarray]:
+    """Dual weights and fixed effects of size (first column) and genes, and the level."""
+    alpha, effects = combined(parts, scaled.coordinates.shape[1])
+    return {
+        "alpha": np.column_stack([alpha[:, :1], alpha[:, 1:] @ scaled.back]).astype(np.float32),
+        "effects": np.column_stack([effects[:, :1], effects[:, 1:] @ scaled.back]),
+        "level": scaled.level,
+        f"gain.{TARGETS}": np.ones(1),
+    }
+
+
+def _calibrated(
+    table: ResponseTable, scaled: Scaled, parts: list[Solved], *, kind: str, folds: int, seed: int
+) -> dict[str, np.ndarray]:
+    """Gain and errors of one question, from rows that are left out to ask it; nothing where none can be."""
+    asked = [fold.valid for fold in holdouts(table.queries, n_folds=folds, seed=seed) if fold.kind == kind]
+    if not asked:
+        return {}
+    total, count = np.zeros_like(table.response), np.zeros(table.n_queries)
+    for rows in asked:
+        total[rows] += scaled.response(left_out_of(parts, scaled.coordinates, rows))
+        count[rows] += 1
+    out = np.flatnonzero(count)
+    found = total[out] / count[out][:, None]
+    level = scaled.effects[out] @ scaled.level
+    gain = best_gain(table.response[out] - level, found)
+    predicted = level + gain * found
+    queries = [table.queries[row] for row in out]
+    errors = group_errors(queries, kind, table.response[out] - predicted, predicted)
+    return errors | {f"gain.{kind}": np.array([gain])}
+
+
+def best_gain(rest: Float[np.ndarray, "row gene"], found: Float[np.ndarray, "row gene"]) -> float:
+    """Least squares factor between 0 and 2 on what was found of the rest."""
+    size = float((found**2).sum())
+    return float(np.clip((rest * found).sum() / size, 0.0, LARGEST_GAIN)) if size > 0 else 1.0
