@@ -199,3 +199,10 @@ def test_a_model_that_answered_one_easy_query_is_not_called_the_best(tmp_path):
     (section,) = sections_of(read_tables(write_folder(tmp_path, pd.concat([scores, lucky, refused]))))
     assert section.best_model == "kernel-ridge"
     assert [row.model for row in section.rows if row.cells[0]][-2:] == ["linear", "ceiling:duplicate"]
+
+
+def test_a_report_without_learned_networks_has_no_trace_of_them(folder, monkeypatch):
+    monkeypatch.setattr("perturbcast.report.network_section.consensus", None)  # must not be called
+    page = build_report(folder).read_text()
+    assert "Find a gene" not in page
+    assert ".network" not in page

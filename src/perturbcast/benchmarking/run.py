@@ -14,12 +14,15 @@ from perturbcast._progress import Progress
 from perturbcast.benchmarking.compare import summarise
 from perturbcast.benchmarking.dataset import Data, Dataset, load_datasets
 from perturbcast.benchmarking.execute import execute
+from perturbcast.benchmarking.learned_networks import score_networks
 from perturbcast.benchmarking.plan import Plan, make_plan, named_models
 from perturbcast.benchmarking.record import run_record
 from perturbcast.benchmarking.store import TRACEBACK, Store, opened_folder, write_table, write_text
 from perturbcast.benchmarking.work import Worker
 from perturbcast.data.audit import AuditReport
 from perturbcast.data.likeness import gather_evidence
+from perturbcast.data.responses import ResponseTable
+from perturbcast.data.screen import Screen
 from perturbcast.data.split import Split
 from perturbcast.data.splits import make_splits
 from perturbcast.errors import BadOption, NothingToScore
@@ -106,6 +109,8 @@ def benchmark(
             "allow_leaks": allow_leaks,
             "precision": precision,
         }
+        given = [data] if isinstance(data, str | Path | Screen | ResponseTable) else list(data)
+        score_networks(plan, folder=store.folder, files=given)
         leaks = [f"{audit.split}: {leak}" for audit in audits for leak in audit.leaks]
         _warn(leaks, say)
         return _finish(

@@ -9,6 +9,7 @@ import pandas as pd
 
 from perturbcast._progress import Progress
 from perturbcast.benchmarking.dataset import Dataset
+from perturbcast.benchmarking.learned_networks import keep_network
 from perturbcast.benchmarking.panel import REFUSED
 from perturbcast.benchmarking.plan import Task
 from perturbcast.benchmarking.query_table import COLUMNS as QUERY_COLUMNS
@@ -80,6 +81,7 @@ class Worker:
         prediction = replace(fitted.predict(sides.truth.queries), model=task.label)
         seconds = time.perf_counter() - started
         self.store.write_prediction(prediction, self.store.prediction(task))
+        keep_network(fitted, task, folder=self.store.folder)
         support = {tuple(query): str(kind) for query, kind in zip(prediction.queries, prediction.support, strict=True)}
         refused = _refusals(prediction)
         answered = np.flatnonzero(prediction.predicted)

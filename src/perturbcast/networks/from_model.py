@@ -23,6 +23,14 @@ class NetworkFromModel(Protocol):
         """Responses of conditions; a row it refuses is NaN with a reason."""
 
 
+@runtime_checkable
+class LearnsNetwork(Protocol):
+    """A fitted model that learned a network of its own, such as GPO-VAE."""
+
+    def network_of_genes(self) -> Network:
+        """The network, genes and weights as the model has them."""
+
+
 def network_of_model(model: NetworkFromModel, screen: Screen, *, sources: Sequence[str] | None = None) -> Network:
     """The network of |predicted response| of every gene to the perturbation of each source alone.
 

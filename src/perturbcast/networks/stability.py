@@ -1,16 +1,18 @@
-"""How stable edges are: the same method on resampled cells, or with other seeds."""
+"""How stable edges are: the same method on resampled cells, or with other seeds; what several networks agree on."""
 
+from collections.abc import Sequence
 from dataclasses import replace
 from typing import Literal
 
 import numpy as np
+import pandas as pd
 from jaxtyping import Int
 
 from perturbcast._progress import Progress
 from perturbcast.data.screen import Screen
 from perturbcast.errors import BadOption
 from perturbcast.networks.methods import NetworkMethod, get_method
-from perturbcast.networks.network import Network
+from perturbcast.networks.network import FLAGS, Network
 
 
 def stability(
@@ -44,6 +46,54 @@ def stability(
     low, high = np.quantile(weights, [0.025, 0.975], axis=0)
     columns = dict(full.columns) | {"stability": often / n, "ci_low": low, "ci_high": high}
     return replace(full, columns={name: np.asarray(values, dtype=np.float64) for name, values in columns.items()})
+
+
+def consensus(networks: Sequence[Network], *, top: int = 300) -> Network:
+    """What networks of the same method from several trainings say together.
+
+    The weight of an edge is its mean over the networks in which its source has any edge, as folds of targets each hold
+    some sources back; `stability` is the share of those in which it is among the `top` strongest, `probability` the
+    mean where there is one, the sign that of the mean signed weight. Flags are those of any.
+    BadOption without a network.
+    """
+    if not networks:
+        raise BadOption("no network was given.", "Give one or more.")
+    tables = [network.edges().assign(fit=number) for number, network in enumerate(networks)]
+    every = pd.concat(tables, ignore_index=True)
+    every["among"] = (every.groupby("fit").cumcount() < top).astype(float)  # edges come strongest first
+    every["signed"] = every["weight"] * every["sign"]
+    n_fits = every.groupby("source")["fit"].nunique()
+    merged = every.groupby(["source", "target"], sort=True)
+    table = merged[["weight", "among", "signed"]].sum()
+    table = table.div(n_fits.reindex(table.index.get_level_values("source")).to_numpy(), axis=0)
+    genes = list(dict.fromkeys(str(gene) for network in networks for gene in network.genes))
+    place = {gene: number for number, gene in enumerate(genes)}
+    columns = {"stability": table["among"].to_numpy()}
+    if every["probability"].notna().any():
+        columns["probability"] = merged["probability"].mean().to_numpy()
+    ends = [np.array([place[str(name)] for name in table.index.get_level_values(way)]) for way in ("source", "target")]
+    return Network.of_edges(
+        genes,
+        ends[0],
+        ends[1],
+        table["weight"].to_numpy(),
+        sign=np.sign(table["signed"].to_numpy()),
+        columns=columns,
+        **{flag: _flag_of_any(networks, flag, place) for flag in FLAGS},
+        method=networks[0].method,
+        source=networks[0].source,
+    )
+
+
+def _flag_of_any(networks: Sequence[Network], flag: str, place: dict[str, int]) -> np.ndarray:
+    """(gene,) whether the gene has the flag in any network; `is_extended` in all, since folds hold targets back."""
+    found = np.zeros(len(place), dtype=np.int64)
+    known = np.zeros(len(place), dtype=np.int64)
+    for network in networks:
+        at = np.array([place[str(gene)] for gene in network.genes], dtype=np.int64)
+        known[at] += 1
+        found[at] += getattr(network, flag)
+    return found == known if flag == "is_extended" else found > 0
 
 
 def bootstrap_cells(screen: Screen, *, seed: int | list[int]) -> Int[np.ndarray, " cell"]:

@@ -20,6 +20,7 @@ from perturbcast.report.figures import (
     to_svg,
     violins,
 )
+from perturbcast.report.network_section import NetworkView, network_views
 from perturbcast.report.summary import CEILING, Headline, Section, Tables, best_model, read_tables, rows_of, sections_of
 
 BOUNDS = ("floor", "ceiling")
@@ -60,6 +61,7 @@ class PageSection:
 
     value: Section
     figures: tuple[PageFigure, ...]
+    networks: tuple[NetworkView, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -82,12 +84,18 @@ def build_report(folder: str | Path) -> Path:
     tables = read_tables(folder)
     if not tables.summary["mean"].notna().any():
         raise NothingToScore(f"no score in {str(folder)!r} is a number.")
-    sections = [PageSection(section, tuple(figures_of(tables, section))) for section in sections_of(tables)]
+    sections = [page_section(tables, section) for section in sections_of(tables)]
     page = render(tables, sections)
     path = folder / "report.html"
     with written_whole(path) as draft:
         draft.write_text(page, encoding="utf-8")
     return path
+
+
+def page_section(tables: Tables, section: Section) -> PageSection:
+    """A section with its figures and the networks that its models learned."""
+    at = {"dataset": section.dataset, "split": section.split, "anchor": section.anchor}
+    return PageSection(section, tuple(figures_of(tables, section)), network_views(tables, **at))
 
 
 def render(tables: Tables, sections: list[PageSection]) -> str:
@@ -102,6 +110,7 @@ def render(tables: Tables, sections: list[PageSection]) -> str:
         title=title_of(datasets),
         subtitle=f"{len(model_names(tables))} models on held-out perturbations, beside simple baselines",
         sections=sections,
+        has_networks=any(section.networks for section in sections),
         datasets=datasets,
         warnings=tables.run.get("warnings", []),
         methods=METHODS,
