@@ -94,17 +94,17 @@ def _components(matrix: np.ndarray, width: int | None) -> np.ndarray:
 def control_tables(table: EmbeddingTable, *, seed: int, most_one_hot: int | None = None) -> dict[str, EmbeddingTable]:
     """Tables that a model may not need to beat, by name: what they reach is not owed to knowledge of the genes.
 
-    `random`: independent normal numbers, each feature with the mean and spread it has in the table. `permuted`: the
-    table's rows under other genes' names. `one-hot`: a feature per gene, so that no two genes are alike; left out
+    `random`: independent normal numbers of mean 0 and the spread of the table. `permuted`: the table's rows under other
+    genes' names. `one-hot`: a feature per gene, so that no two genes are alike; left out
     where the table has more than `most_one_hot` genes.
     """
     rng = np.random.default_rng(seed)
-    mean, spread = table.matrix.mean(axis=0), table.matrix.std(axis=0)
-    random = (mean + spread * rng.standard_normal(table.matrix.shape)).astype(np.float32)
-    found = {
-        "random": random,
-        "permuted": table.matrix[rng.permutation(len(table.genes))],
-    }
+    by_name = np.argsort(table.genes.astype(str), kind="stable")  # the order of the rows must not matter
+    random, permuted = np.empty_like(table.matrix), np.empty_like(table.matrix)
+    spread = np.sqrt(table.matrix.var(axis=0).mean()) if len(by_name) else 0.0
+    random[by_name] = (spread * rng.standard_normal(table.matrix.shape)).astype(table.matrix.dtype)
+    permuted[by_name] = table.matrix[by_name[rng.permutation(len(by_name))]]
+    found = {"random": random, "permuted": permuted}
     if most_one_hot is None or len(table.genes) <= most_one_hot:
         found["one-hot"] = np.eye(len(table.genes), dtype=np.float32)
     named = {how: f"{table.name} ({how})" for how in found}

@@ -1,9 +1,9 @@
 """Ridge regression from an embedding of the targets to the response; table and ridge chosen by leave-one-out."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Annotated, ClassVar
+from typing import Annotated, ClassVar, Literal
 
 import numpy as np
 from jaxtyping import Float
@@ -12,8 +12,10 @@ from perturbcast._progress import Progress
 from perturbcast.data.conditions import Query, targets_of
 from perturbcast.data.prediction import Support
 from perturbcast.errors import NeedsKnowledge, NotEnoughTraining, did_you_mean
+from perturbcast.genes.knowledge import EmbeddingTable
+from perturbcast.genes.policies import control_tables
 from perturbcast.models.base import FittedModel, Model, ModelCard, TrainingData
-from perturbcast.models.embeddings_of_targets import TargetFeatures, target_tables
+from perturbcast.models.embeddings_of_targets import Combination, TargetFeatures, target_tables
 from perturbcast.models.fields import Range
 from perturbcast.models.fixed_effects import FixedEffects
 from perturbcast.models.leave_one_out import LeaveOneOut, projected_precision
@@ -21,6 +23,7 @@ from perturbcast.models.leave_one_out import LeaveOneOut, projected_precision
 FEWEST_QUERIES = 4
 STRENGTHS = (0.01, 0.03, 0.1, 0.3, 1.0, 3.0, 10.0)  # 1 / λ, with features scaled to mean squared norm one
 CONCATENATED = "all tables"
+COEXPRESSION = "responses:coexpression"
 
 
 @dataclass(frozen=True)
@@ -28,6 +31,7 @@ class SideBySide:
     """One embedding table or several, their features side by side; zeros where a gene is missing from one."""
 
     tables: tuple[TargetFeatures, ...]
+    combination: Combination = "sum"
 
     @property
     def name(self) -> str:
@@ -36,11 +40,14 @@ class SideBySide:
 
     def knows(self, query: Query) -> int:
         """How many of the query's targets have features in some table."""
-        return sum(any(target in table.row for table in self.tables) for target in targets_of(query.condition))
+        targets = targets_of(query.condition)
+        if any(query.condition in table.row for table in self.tables):
+            return len(targets)
+        return sum(any(target in table.row for table in self.tables) for target in targets)
 
     def rows(self, queries: Sequence[Query]) -> Float[np.ndarray, "query feature"]:
-        """Summed features of each query."""
-        return np.hstack([table.rows(queries) for table in self.tables])
+        """Features of each query, those of its targets combined."""
+        return np.hstack([table.rows(queries, combination=self.combination) for table in self.tables])
 
     def state(self) -> dict[str, np.ndarray]:
         """Arrays from which the tables are made again."""
@@ -57,14 +64,18 @@ class FittedEmbeddingRidge(FittedModel):
     def chosen(self) -> SideBySide:
         """The table, or tables side by side, that leave-one-out chose."""
         numbers = range(int(self._state["n_tables"][0]))
-        return SideBySide(tuple(TargetFeatures.restored(self._state, f"target.{number}.") for number in numbers))
+        tables = tuple(TargetFeatures.restored(self._state, f"target.{number}.") for number in numbers)
+        return SideBySide(tables, getattr(self.model, "combination", "sum"))
 
     @cached_property
     def _effects(self) -> FixedEffects:
-        return FixedEffects.of(self.trained_on)
+        return FixedEffects.of(self._levelled(self.trained_on))
+
+    def _levelled(self, queries: Sequence[Query]) -> Sequence[Query]:
+        return one_level(queries) if getattr(self.model, "alpha", 0.0) else queries
 
     def _respond(self, query: Query) -> tuple[np.ndarray, np.ndarray | None, Support]:
-        level = self._effects.rows([query])[0] @ self._state["effects"]
+        level = self._effects.rows(self._levelled([query]))[0] @ self._state["effects"]
         change = self.chosen.rows([query])[0] @ self._state["weights"]  # (feature,) @ (feature, gene) -> (gene,)
         return level + change, self._state["sd"], self._support(query)
 
@@ -82,7 +93,10 @@ class EmbeddingRidge(Model):
     """Ridge from each embedding table of the targets, and from all side by side; the best by leave-one-out is kept.
 
     Tables are those of the knowledge and those made from its gene sets, texts and graphs, and co-expression in the
-    training responses, so there always is one. Combinations sum the features of their targets.
+    training responses, so there always is one. A table may hold whole conditions, `A+B`, as a model of cells embeds
+    them (type 2): subtract the embedding of control from its rows first. Profiles: `paper` is D-14, a penalty of one
+    on the table as it is; `random`, `permuted` and `one-hot` put tables in place that know nothing of the genes (see
+    `control_tables`), and `co-expression` uses nothing but training responses: what they reach needs no knowledge.
     """
 
     card: ClassVar[ModelCard] = ModelCard(
@@ -93,9 +107,19 @@ class EmbeddingRidge(Model):
         predicts=frozenset({"unseen_single", "unseen_double", "unseen_context"}),
         baseline=True,
         uses_knowledge=True,
+        profiles={
+            "paper": {"alpha": 1.0},
+            "random": {"control": "random"},
+            "permuted": {"control": "permuted"},
+            "one-hot": {"control": "one-hot"},
+            "co-expression": {"table": COEXPRESSION},
+        },
     )
     fitted_class: ClassVar[type[FittedModel]] = FittedEmbeddingRidge
     table: str = ""  # name of one table to use; empty: chosen by leave-one-out
+    combination: Combination = "sum"  # of the features of several targets, D-15
+    alpha: Annotated[float, Range(0.0)] = 0.0  # penalty on the tables of the knowledge as they are, D-14; 0: chosen
+    control: Literal["none", "random", "permuted", "one-hot"] = "none"  # what stands in place of every table, D-15
     search_limit: Annotated[int, Range(32)] = 400  # queries on which table and ridge are chosen
 
     def fit(self, training: TrainingData, *, seed: int = 0, progress: Progress | None = None) -> FittedEmbeddingRidge:
@@ -103,46 +127,77 @@ class EmbeddingRidge(Model):
         table = training.responses
         if table.n_queries < FEWEST_QUERIES:
             raise NotEnoughTraining(f"embedding-ridge needs {FEWEST_QUERIES} conditions, there are {table.n_queries}.")
-        tables = self._candidates(target_tables(training.knowledge, table))
-        effects = FixedEffects.of(table.queries).rows(table.queries)
+        tables = self._candidates(training, seed=seed)
+        levels = one_level(table.queries) if self.alpha else table.queries
+        effects = FixedEffects.of(levels).rows(levels)
         part = np.arange(table.n_queries)
         if table.n_queries > self.search_limit:
             part = np.sort(np.random.default_rng(seed).choice(table.n_queries, self.search_limit, replace=False))
         products = table.response[part] @ table.response[part].T
         errors = {}
         for name, features in (progress or Progress()).track(tables.items(), label="embedding tables"):
-            rows = scaled(features.rows(table.queries))[part]
-            task = LeaveOneOut(products, (rows @ rows.T)[None], effects[part])
-            for strength in STRENGTHS:
+            rows = features.rows(table.queries)
+            size = self._size(rows)
+            task = LeaveOneOut(products, (rows[part] @ rows[part].T)[None] / size**2, effects[part])
+            for strength in STRENGTHS if self.alpha == 0 else (1 / self.alpha,):
                 errors[name, strength] = task.residual(np.array([strength])).mean()
         best, strength = min(errors, key=lambda choice: errors[choice])
-        state = ridge_state(tables[best].rows(table.queries), table.response, effects, strength=strength)
+        rows = tables[best].rows(table.queries)
+        state = ridge_state(rows, table.response, effects, strength=strength, size=self._size(rows))
         state |= tables[best].state()
         return FittedEmbeddingRidge(self, table, state, split_fingerprint=training.split_fingerprint)
 
-    def _candidates(self, tables: dict[str, TargetFeatures]) -> dict[str, SideBySide]:
-        candidates = {name: SideBySide((table,)) for name, table in tables.items()}
-        candidates[CONCATENATED] = SideBySide(tuple(tables.values()))
-        if self.table and self.table not in candidates:
-            raise NeedsKnowledge(f"there is no embedding {self.table!r}. {did_you_mean(self.table, candidates)}")
+    def _size(self, rows: np.ndarray) -> float:
+        """What features are divided by: their root mean squared length, or one where the penalty is given."""
+        size = float(np.sqrt((rows**2).sum(axis=1).mean()))
+        return size if size > 0 and self.alpha == 0 else 1.0
+
+    def _candidates(self, training: TrainingData, *, seed: int) -> dict[str, SideBySide]:
+        tables = target_tables(training.knowledge, training.responses)
+        if self.alpha:
+            tables |= _as_they_are(training.knowledge.embeddings)
+        if self.table and self.table not in (*tables, CONCATENATED):
+            known = [*tables, CONCATENATED]
+            raise NeedsKnowledge(f"there is no embedding {self.table!r}. {did_you_mean(self.table, known)}")
+        if self.control != "none":
+            rows = training.responses.targets
+            tables = {name: _control(table, self.control, seed=seed, targets=rows) for name, table in tables.items()}
+        candidates = {name: SideBySide((table,), self.combination) for name, table in tables.items()}
+        candidates[CONCATENATED] = SideBySide(tuple(tables.values()), self.combination)
         return {self.table: candidates[self.table]} if self.table else candidates
 
 
-def scaled(features: np.ndarray) -> np.ndarray:
-    """Features times one number, so that the mean squared length of a row is one."""
-    size = np.sqrt((features**2).sum(axis=1).mean())
-    return features / size if size > 0 else features
+def one_level(queries: Sequence[Query]) -> list[Query]:
+    """Queries that differ by context only: one level for each context, singles and combinations alike (spec D-14)."""
+    return [Query("any", query.context) for query in queries]
+
+
+def _as_they_are(embeddings: Mapping[str, EmbeddingTable]) -> dict[str, TargetFeatures]:
+    """The tables of the knowledge, neither centred nor scaled."""
+    return {name: TargetFeatures.of(name, table.genes.tolist(), table.matrix) for name, table in embeddings.items()}
+
+
+def _control(table: TargetFeatures, control: str, *, seed: int, targets: Sequence[str]) -> TargetFeatures:
+    """The table without knowledge in place of one. One-hot rows of targets that training lacks would never be used."""
+    if control == "one-hot":
+        return TargetFeatures.of(table.name, targets, np.eye(len(targets), dtype=np.float32))
+    names = sorted(table.row, key=lambda gene: table.row[gene])
+    known = EmbeddingTable(table.name, np.array(names, dtype=object), np.asarray(table.matrix, dtype=np.float32))
+    made = control_tables(known, seed=seed, most_one_hot=0)[control]
+    return TargetFeatures.of(table.name, names, made.matrix)
 
 
 def ridge_state(
-    features: np.ndarray, response: np.ndarray, effects: np.ndarray, *, strength: float
+    features: np.ndarray, response: np.ndarray, effects: np.ndarray, *, strength: float, size: float
 ) -> dict[str, np.ndarray]:
-    """Weights of features (feature, gene), fixed effects (effect, gene) and left-out sd (gene,) of the chosen ridge."""
-    rows = scaled(features)
-    size = np.sqrt((features**2).sum(axis=1).mean())
+    """Weights of features (feature, gene), fixed effects (effect, gene) and left-out sd (gene,) of the chosen ridge.
+
+    `size` is what the features are divided by before; `strength` is one over the penalty then.
+    """
+    rows = features / size
     inverse, precision = projected_precision(strength * rows @ rows.T, effects)
     alpha = precision @ response
     left_out = alpha / np.diag(precision)[:, None]
     level = np.linalg.solve(effects.T @ inverse @ effects, effects.T @ inverse @ response)
-    weights = strength * rows.T @ alpha / (size if size > 0 else 1.0)
+    weights = strength * rows.T @ alpha / size
     return {"weights": weights.astype(np.float32), "effects": level, "sd": np.sqrt((left_out**2).mean(axis=0))}

@@ -2,18 +2,20 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Literal
 
 import numpy as np
 from jaxtyping import Float
 from scipy import sparse
 
-from perturbcast.data.conditions import Query, targets_of
+from perturbcast.data.conditions import JOINT, Query, condition_of, targets_of
 from perturbcast.data.responses import ResponseTable
 from perturbcast.genes.knowledge import GeneGraph, GeneKnowledge
 from perturbcast.models.base import decode_text, encode_text
 from perturbcast.models.gene_views import GeneView, unit_rows
 from perturbcast.models.knowledge_views import response_view, views_of
 
+Combination = Literal["sum", "mean", "concat-max"]
 WIDTH = 64  # features of a table made from a sparse view
 OVERSAMPLED, POWERS = 10, 3  # of the randomised SVD
 DENSE_BELOW = 200  # nodes up to which the spectral embedding is computed densely
@@ -21,7 +23,10 @@ DENSE_BELOW = 200  # nodes up to which the spectral embedding is computed densel
 
 @dataclass(frozen=True)
 class TargetFeatures:
-    """Rows of features by target; a query has the sum of its targets' rows (spec D-15)."""
+    """Rows of features by target, or by whole condition; a query without a row has its targets' rows (spec D-15).
+
+    A row of a whole condition, `A+B`, is what a model of cells made of an edit of both genes (type 2, spec D-14).
+    """
 
     name: str
     row: Mapping[str, int]
@@ -29,20 +34,30 @@ class TargetFeatures:
 
     @classmethod
     def of(cls, name: str, genes: Sequence[str], matrix: np.ndarray) -> "TargetFeatures":
-        """The features of some genes."""
-        return cls(name, {str(gene): row for row, gene in enumerate(genes)}, matrix)
+        """The features of some genes, or of conditions in whatever order of their targets."""
+        return cls(name, {_canonical(str(gene)): row for row, gene in enumerate(genes)}, matrix)
 
     def knows(self, query: Query) -> int:
         """How many of the query's targets have features."""
+        if query.condition in self.row:
+            return len(targets_of(query.condition))
         return sum(target in self.row for target in targets_of(query.condition))
 
-    def rows(self, queries: Sequence[Query]) -> Float[np.ndarray, "query feature"]:
-        """Summed features of each query in float64; zeros for targets without any."""
-        found = np.zeros((len(queries), self.matrix.shape[1]))
+    def rows(self, queries: Sequence[Query], *, combination: Combination = "sum") -> Float[np.ndarray, "query feature"]:
+        """Features of each query in float64; zeros for targets without any.
+
+        `combination` of several targets: their `sum`; their `mean`; or `concat-max`, sum and largest side by side.
+        """
+        n_features = self.matrix.shape[1]
+        found = np.zeros((len(queries), 2 * n_features if combination == "concat-max" else n_features))
         for place, query in enumerate(queries):
-            for target in targets_of(query.condition):
-                if target in self.row:
-                    found[place] += self.matrix[self.row[target]]
+            named = (query.condition,) if query.condition in self.row else targets_of(query.condition)
+            own = self.matrix[[self.row[name] for name in named if name in self.row]]
+            if not len(own):
+                continue
+            found[place, :n_features] = own.mean(axis=0) if combination == "mean" else own.sum(axis=0, dtype=np.float64)
+            if combination == "concat-max":
+                found[place, n_features:] = own.max(axis=0)
         return found
 
     def state(self, prefix: str) -> dict[str, np.ndarray]:
@@ -58,6 +73,10 @@ class TargetFeatures:
         """The features whose `state` this is."""
         (name,) = decode_text(state[f"{prefix}name"])
         return cls.of(name, decode_text(state[f"{prefix}genes"]), state[f"{prefix}matrix"])
+
+
+def _canonical(name: str) -> str:
+    return condition_of(name.split(JOINT)) if JOINT in name else name
 
 
 def target_tables(knowledge: GeneKnowledge, responses: ResponseTable) -> dict[str, TargetFeatures]:
