@@ -1,9 +1,15 @@
 """The CausalBench scores: oracles, an independent implementation, and every mended defect."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
-from scipy.stats import mannwhitneyu, wasserstein_distance
+from scipy import sparse
+from scipy.stats import mannwhitneyu, norm, wasserstein_distance
 
+from perturbcast.data.conditions import CONTROL
+from perturbcast.data.scale import Scale
+from perturbcast.data.screen import InMemory, Screen
 from perturbcast.data.simulate import simulate
 from perturbcast.errors import BadOption, NoEvaluablePair
 from perturbcast.networks.causalbench import (
@@ -21,6 +27,7 @@ from perturbcast.networks.covariation import dense_columns
 from perturbcast.networks.methods import infer
 from perturbcast.networks.network import Network
 from perturbcast.networks.topology import reachable
+from perturbcast.networks.two_sample import stratified_p
 from perturbcast.networks.universe import Universe
 
 
@@ -184,3 +191,57 @@ def test_all_measured_genes_can_be_targets(screen):
 def test_what_cannot_be_is_refused_with_a_code(screen, tests, error, make):
     with pytest.raises(error):
         make(screen, tests)
+
+
+def test_contexts_are_compared_with_their_own_control():
+    """A shift between contexts, and sources that are rare in one of them, must not look like effects."""
+    rng = np.random.default_rng(0)
+    context = np.repeat([0, 1], 400)
+    source = np.where(rng.random(800) < np.where(context == 0, 0.1, 0.5), "A", CONTROL)
+    source[rng.random(800) < 0.1] = "B"
+    values = rng.poisson(5.0 + 10 * context[:, None], size=(800, 4)).astype(np.float32)
+    values[source == "A", 2] += 3
+    names = ("A", "B", CONTROL)
+    screen = Screen(
+        name="contexts",
+        matrix=InMemory(sparse.csr_matrix(values)),
+        scale=Scale.LOG_OTHER,
+        genes=np.array(["A", "B", "X", "Y"], dtype=object),
+        conditions=names,
+        contexts=("one", "two"),
+        condition_code=np.array([names.index(name) for name in source], dtype=np.int32),
+        context_code=context.astype(np.int32),
+        row=np.arange(800, dtype=np.int64),
+    )
+    found = intervention_tests(screen, targets="measured")
+    pooled = intervention_tests(
+        replace(screen, contexts=("",), context_code=np.zeros(800, np.int32)), targets="measured"
+    )
+    assert found.p[0, 2] < 1e-20
+    assert found.p[0, 3] > 0.01
+    assert pooled.p[0, 3] < 1e-6  # the shift between contexts, taken for an effect
+    assert found.wasserstein[0, 3] < 0.6 < 2 < pooled.wasserstein[0, 3]
+    own = [screen.take(context == number) for number in range(2)]
+    alone = [intervention_tests(part, targets="measured") for part in own]
+    size = np.array([part.n_cells[0] for part in alone])
+    expected = (size * [part.wasserstein[0, 2] for part in alone]).sum() / size.sum()
+    assert found.wasserstein[0, 2] == pytest.approx(expected)
+    assert found.n_cells.tolist() == (alone[0].n_cells + alone[1].n_cells).tolist()
+
+
+def test_a_second_context_without_cells_of_a_source_or_without_control_changes_nothing(screen, tests):
+    other = screen.context_code.copy()
+    other[np.flatnonzero(screen.condition_code == screen.conditions.index("ctrl"))[:1]] = 0
+    doubled = replace(screen, contexts=("", "empty"), context_code=other)
+    again = intervention_tests(doubled)
+    np.testing.assert_allclose(again.wasserstein, tests.wasserstein)
+    np.testing.assert_allclose(again.p, tests.p)
+
+
+def test_van_elteren_of_equal_strata_is_stronger_than_of_one():
+    excess, variance = np.array([[50.0], [50.0]]), np.array([[900.0], [900.0]])
+    one = stratified_p(excess[:1], variance[:1], np.ones((1, 1)))
+    both = stratified_p(excess, variance, np.ones((2, 1)))
+    assert one[0] == pytest.approx(2 * norm.sf(49.5 / 30))
+    assert both[0] == pytest.approx(2 * norm.sf(99.5 / np.sqrt(1800)))
+    assert stratified_p(np.array([[50.0], [-50.0]]), variance, np.ones((2, 1)))[0] == 1.0

@@ -16,14 +16,14 @@ from dataclasses import dataclass
 
 import numpy as np
 import pandas as pd
-from jaxtyping import Bool
+from jaxtyping import Bool, Float
 
 from perturbcast._progress import Progress
 from perturbcast.data.screen import Screen
 from perturbcast.errors import BadOption, NoControl, NoEvaluablePair
 from perturbcast.networks.covariation import dense_columns
 from perturbcast.networks.network import Network
-from perturbcast.networks.two_sample import Groups, compare
+from perturbcast.networks.two_sample import Groups, compare, stratified_p
 from perturbcast.networks.universe import Universe, universe_of
 
 GENES_AT_ONCE = 64  # columns made dense at a time
@@ -71,8 +71,9 @@ def intervention_tests(
     """W1 and p of every evaluable pair on the cells of a screen (pass held-out cells).
 
     `targets`: "perturbed" keeps to genes that are themselves perturbed and measured, as CausalBench; "measured" takes
-    every measured gene, and unmeasured sources. Each gene is sorted once for all sources. Cells of one context are
-    compared with control of all; correct for batches before, if they matter.
+    every measured gene, and unmeasured sources. Each gene is sorted once for all sources. Cells are compared with the
+    control of their own context: W1 is averaged over contexts by cells, p is that of the rank-sum test within contexts
+    (van Elteren 1960). CausalBench knows one context, for which both are as published.
     Raises NoEvaluablePair where no source has `min_cells` cells (CausalBench: over 100 before its split), NoControl,
     BadOption.
     """
@@ -82,7 +83,7 @@ def intervention_tests(
     universe = found if targets == "measured" else Universe(found.sources, found.sources)
     if not universe.n_pairs:
         raise NoEvaluablePair(f"Only one gene, {universe.sources[0]!r}, is perturbed and measured.")
-    groups = _groups(screen, universe.sources)
+    strata = _strata(screen, universe.sources)
     place = {str(gene): number for number, gene in enumerate(screen.genes)}
     columns = np.array([place[gene] for gene in universe.targets], dtype=np.int64)
     distance = np.full((len(universe.sources), len(columns)), np.nan)
@@ -92,19 +93,35 @@ def intervention_tests(
         part = np.arange(start, min(start + GENES_AT_ONCE, len(columns)))
         values = dense_columns(screen, genes=columns[part], cells=np.arange(screen.n_cells))
         for number, column in enumerate(part):
-            result = compare(values[:, number].astype(np.float64), groups)
-            distance[:, column], p[:, column] = result.wasserstein, result.p
+            distance[:, column], p[:, column] = _within_strata(values[:, number].astype(np.float64), strata)
     distance[~universe.pairs] = p[~universe.pairs] = np.nan
-    return InterventionTests(universe, distance, p, groups.size, len(groups.control))
+    n_cells = np.sum([groups.size for groups in strata], axis=0)
+    return InterventionTests(universe, distance, p, n_cells, sum(len(groups.control) for groups in strata))
 
 
-def _groups(screen: Screen, sources: Sequence[str]) -> Groups:
+def _within_strata(
+    values: Float[np.ndarray, " cell"], strata: Sequence[Groups]
+) -> tuple[Float[np.ndarray, " source"], Float[np.ndarray, " source"]]:
+    """W1 averaged over contexts by cells of the source, and p of the rank-sum test within contexts."""
+    found = [compare(values, groups) for groups in strata]
+    size = np.stack([groups.size for groups in strata]).astype(np.float64)
+    control = np.array([len(groups.control) for groups in strata], dtype=np.float64)[:, None]
+    weight = np.where(size > 0, 1 / (size + control + 1), 0.0)
+    distance = np.nan_to_num(np.stack([one.wasserstein for one in found]))
+    excess = np.nan_to_num(np.stack([one.u for one in found]) - size * control / 2)
+    variance = np.nan_to_num(np.stack([one.variance for one in found]))
+    return (size * distance).sum(axis=0) / np.maximum(size.sum(axis=0), 1.0), stratified_p(excess, variance, weight)
+
+
+def _strata(screen: Screen, sources: Sequence[str]) -> list[Groups]:
+    """The cells of the sources and control, context by context; contexts without control are left out."""
     row = {source: number for number, source in enumerate(sources)}
     code_of = np.array([row.get(name, -2) for name in screen.conditions], dtype=np.int64)
     code = np.where(screen.is_control, -1, code_of[screen.condition_code])
     if not (code == -1).any():
         raise NoControl("No control cell.", "Pass cells that have some.")
-    return Groups.of(code, n_groups=len(sources))
+    contexts = [np.where(screen.context_code == context, code, -2) for context in range(len(screen.contexts))]
+    return [Groups.of(own, n_groups=len(sources)) for own in contexts if (own == -1).any()]
 
 
 # -------------------------------------------------------------------------------------------------------------- scores
