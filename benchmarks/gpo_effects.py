@@ -41,8 +41,8 @@ def seen(world: World, *, seed: int) -> dict[str, float]:
     train, test = TrainingData.of(screen.take(~held_out)), TrainingData.of(screen.take(held_out)).responses
     queries = [query for query in train.responses.queries if query in test.queries]
     rows = train.responses.index(queries)
-    anchored = GpoVae(**NET, features=False).fit(train, seed=seed).predict(queries).response
-    bare = GpoVae(**NET, features=False, anchored=False).fit(train, seed=seed).predict(queries).response
+    anchored = GpoVae(**NET, unseen="refuse").fit(train, seed=seed).predict(queries).response
+    bare = GpoVae(**NET, unseen="refuse", anchored=False).fit(train, seed=seed).predict(queries).response
     mean = train.responses.response[rows]
     cells, exact = test.response[test.index(queries)], world.responses.response[world.responses.index(queries)]
     assert train.responses.n_cells is not None
@@ -68,6 +68,8 @@ def unseen(world: World, *, seed: int) -> dict[str, float]:
     exact = world.responses.response[world.responses.index(queries)]
     answers = {
         "plus": GpoVae(**NET).fit(train, seed=seed).predict(queries).response,
+        "plus, unseen=rows": GpoVae(**NET, unseen="rows").fit(train, seed=seed).predict(queries).response,
+        "plus, likeness=0": GpoVae(**NET, likeness=0.0).fit(train, seed=seed).predict(queries).response,
         "kernel ridge": KernelRidge().fit(train).predict(queries).response,
         "mean response": np.broadcast_to(train.responses.perturbed_mean(), exact.shape),
         "no change": np.zeros_like(exact),

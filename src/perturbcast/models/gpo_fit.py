@@ -18,7 +18,7 @@ from perturbcast.data.scale import Scale
 from perturbcast.data.screen import Screen
 from perturbcast.errors import BadOption, NeedsKnowledge, did_you_mean
 from perturbcast.models.base import TrainingData, encode_text
-from perturbcast.models.kernel_ridge import FEWEST_QUERIES, KernelRidge
+from perturbcast.models.gpo_unseen import coupling, likeness_of, state_of_unseen
 from perturbcast.models.latent_family import NET, _losses, _starts, held_out_cells, training_cells
 from perturbcast.networks.universe import LOSS, direction_of
 
@@ -67,6 +67,8 @@ def fitted_state(
     from perturbcast.training.engine import train
     from perturbcast.training.seeds import derived_seed, seeded
 
+    if model.unseen == "rows" and model.alignment != "effects":
+        raise BadOption("unseen rows needs alignment effects, whose hops turn a row into a response.")
     if model.alignment == "effects" and (model.guide != "mean-field" or not model.closed):
         raise BadOption("alignment effects needs guide mean-field and closed extended genes, whose strengths it fits.")
     screen = training_cells(training, label=model.card.name)
@@ -79,6 +81,10 @@ def fitted_state(
     plain = source.labelled.cells
     mean, sd = plain.moments(train_cells, logarithm=likelihood == "counts")
     prior = _prior(model, training, genes)
+    likeness = likeness_of(model, training, seed=seed)
+    coupled = None
+    if likeness is not None and model.alignment == "effects" and model.likeness > 0:
+        coupled = coupling(likeness, genes.columns[: genes.n_perturbed], share=model.likeness)
     with seeded(derived_seed(seed, "first weights")):
         network = model.neural(
             n_perturbed=genes.n_perturbed,
@@ -88,6 +94,7 @@ def fitted_state(
             n_artefacts=labels.shape[1],
             prior=prior,
             targets=targets,
+            coupling=coupled,
         )
     _start_network(model, network, prior, seed=seed)
     trained = train(
@@ -109,8 +116,8 @@ def fitted_state(
     state |= _starts(network.eval(), source, train_cells[screen.is_control[train_cells]])
     if model.anchored:
         state["anchors"] = _anchors_of(model, training.responses, state)
-    if model.features and training.responses.n_queries >= FEWEST_QUERIES:
-        state |= _features_of(model, training, state, seed=seed)
+    if likeness is not None:
+        state |= state_of_unseen(model, training, likeness, state, targets, genes.place, seed=seed)
     return state
 
 
@@ -153,6 +160,7 @@ def _targets(model: "GpoVae", training: TrainingData, genes: Genes) -> Any:
         is_measured=genes.is_measured,
         least=model.least_amplitude,
         direction=_direction(training, genes, padded[0], acted),
+        diagonal=model.diagonal,
     )
 
 
@@ -296,18 +304,6 @@ def _anchors_of(model: "GpoVae", table: ResponseTable, state: dict[str, np.ndarr
 
     bare = FittedGpo(model, table, state)
     return anchors(table.response, bare.predict(table.queries).response, standard_errors(table)).astype(np.float32)
-
-
-def _features_of(
-    model: "GpoVae", training: TrainingData, state: dict[str, np.ndarray], *, seed: int
-) -> dict[str, np.ndarray]:
-    """What answers for targets that were not in training: a function of gene features, learned from own answers."""
-    from perturbcast.models.gpo_vae import FEATURES, FittedGpo
-
-    table = training.responses
-    own = FittedGpo(model, table, state).predict(table.queries).response
-    learned = KernelRidge().fit(replace(training, responses=replace(table, response=own), screen=None), seed=seed)
-    return {FEATURES + name: value for name, value in learned.state().items()}
 
 
 def anchors(

@@ -15,14 +15,14 @@ from perturbcast.data.screen import Screen
 from perturbcast.errors import CannotPredict, did_you_mean
 from perturbcast.models.base import FittedModel, ModelCard, TrainingData, decode_text
 from perturbcast.models.fields import Range
-from perturbcast.models.kernel_ridge import FittedKernelRidge, KernelRidge
+from perturbcast.models.gpo_unseen import FEATURES, answer, restored
+from perturbcast.models.kernel_ridge import FittedKernelRidge
 from perturbcast.models.latent_family import BOUND_BATCH, NET, PUBLISHED, QUICK, UNSEEN, FittedLatent, LatentModel
 from perturbcast.networks.network import Network
 
 if TYPE_CHECKING:
     from perturbcast.training.plan import RunOptions
 
-FEATURES = "features."  # prefix of what answers for unseen targets
 PAPER: dict[str, Any] = PUBLISHED | {
     "encoder_width": 200,
     "guide": "correlated",
@@ -40,7 +40,11 @@ PAPER: dict[str, Any] = PUBLISHED | {
     "counterfactual_kl": "published",
     "counterfactual_draws": "separate",
     "anchored": False,
-    "features": False,
+    "max_epochs": 2000,
+    "max_steps": None,
+    "patience": 30,
+    "diagonal": True,
+    "unseen": "refuse",
 }
 
 
@@ -80,6 +84,7 @@ class FittedGpo(FittedLatent):
                 likelihood=self.likelihood,
                 n_artefacts=int(self._state["n_artefacts"][0]),
                 prior=arrays["prior"],
+                coupling=arrays["coupling"],
             )
         network.load_state_dict({name: torch.from_numpy(np.array(value)) for name, value in arrays.items()})
         return network.eval()
@@ -106,22 +111,24 @@ class FittedGpo(FittedLatent):
         return response + self._anchor_of(query), sd, support
 
     @cached_property
-    def _by_features(self) -> FittedKernelRidge | None:
-        """The function of gene features that answers for unseen targets; None where it was not learned."""
-        arrays = {name.removeprefix(FEATURES): v for name, v in self._state.items() if name.startswith(FEATURES)}
-        if not arrays:
-            return None
-        table = ResponseTable(
+    def _training_table(self) -> ResponseTable:
+        """The queries of training; responses are not kept."""
+        return ResponseTable(
             name="",
             scale=self.scale,
             genes=self.genes,
             queries=self.trained_on,
-            response=np.zeros((len(self.trained_on), 0)),
+            response=np.zeros((len(self.trained_on), len(self.genes))),
             contexts=self.contexts,
             control=self.control,
             unit=self.unit,
         )
-        return FittedKernelRidge(KernelRidge(), table, arrays)
+
+    @cached_property
+    def _by_features(self) -> FittedKernelRidge | None:
+        """What is known of unseen targets; None where that was not learned."""
+        learned = any(name.startswith(FEATURES) for name in self._state)
+        return restored(self._training_table, self._state, FEATURES) if learned else None
 
     def _answer_by_features(self, query: Query) -> tuple[np.ndarray, np.ndarray | None, Support]:
         """The answer of the function of features; CannotPredict where nothing is known of an unseen target."""
@@ -132,8 +139,8 @@ class FittedGpo(FittedLatent):
         if silent:
             named = ", ".join(map(repr, silent))
             raise CannotPredict(f"{UNSEEN.format(targets=named)} Nor is anything known of it from elsewhere.")
-        found = self._by_features.predict([query])
-        return found.response[0], None, found.support[0]
+        response, rests_on = answer(self._gpo, self._training_table, self._state, self.columns, query)
+        return response, None, rests_on
 
     def _anchor_of(self, query: Query) -> np.ndarray:
         """What is added to the network's response: the shrunken rest of the training mean (see `anchors`).
@@ -222,9 +229,11 @@ class GpoVae(LatentModel):
     network is aligned first and trained on with the cells; genes never perturbed are closed (B7) and any gene that
     responds is in; exact KLs, balanced reconstruction, free artefacts. Predictions of seen conditions are drawn to
     their training means, as far as the number of cells makes these certain, so that no effect that the data pin down
-    is lost. Unseen targets: `paper` refuses them (5.9); `plus` answers by a kernel ridge from gene features (knowledge,
-    co-response in training) onto its own answers for the training conditions, and refuses genes of which nothing is
-    known. That function is learned in the space of responses, not of rows of Ŵ, and gives no cells.
+    is lost. Unseen targets: `paper` refuses them (5.9). In `plus` the strengths of a target's row are a function of
+    gene features (knowledge, co-response in training) plus a deviation of its own, learned together; `likeness` is
+    the share of the first. With `unseen=rows` that function gives the row of an unseen target, and K hops its
+    response; with `responses` (default, more accurate) a second function of the same features is learned, onto what
+    the hops say of the training conditions. Genes of which nothing is known are refused; there are no cells of them.
     Differs from the paper in both: doublets are looked for on demand only; extended genes by 5.7 (B8); unmeasured
     targets take part but have no ΔX; scale and depth of predictions as in sams-vae; stops by patience.
     """
@@ -247,7 +256,8 @@ class GpoVae(LatentModel):
     guide: Literal["correlated", "mean-field"] = "mean-field"  # q(E | M); mean-field: strengths of edges
     embedding_width: Annotated[int, Range(1)] = 400  # of correlated embeddings and published artefacts; spec 6
     embedding_layers: Annotated[int, Range(1)] = 4  # spec 6
-    alignment: Literal["effects", "cells", "reach", "none"] = "effects"  # cells: (22); reach: unsigned, B6
+    alignment: Literal["effects", "reach", "means", "cells", "none"] = "effects"  # cells: (22); see `nn.grn`
+    diagonal: bool = False  # align targets' own responses too (B24)
     n_hops: Annotated[int, Range(0)] = 2  # K; published 5
     criterion: Annotated[float, Range(0.0)] = 0.5  # c, ln units: 0.4 Adamson, 0.5 RPE1, 0.8 K562; of cells and reach
     alignment_weight: Annotated[float, Range(0.0)] = 100.0  # λ_g; spec 6
@@ -268,7 +278,8 @@ class GpoVae(LatentModel):
     counterfactual_kl: Literal["exact", "published"] = "exact"  # (7) or (17)
     counterfactual_draws: Literal["shared", "separate"] = "shared"
     anchored: bool = True  # draw predictions of seen conditions to their training means
-    features: bool = True  # answer for unseen targets by what is known of genes
+    unseen: Literal["responses", "rows", "refuse"] = "responses"  # what is learned as a function of gene features
+    likeness: Annotated[float, Range(0.0, 0.99)] = 0.5  # κ: share of the variance of a row that gene features explain
 
     def network(self, n_columns: int, standardise: Any, likelihood: str) -> Any:
         """The neural network where every gene of the regulatory network was perturbed."""
@@ -284,6 +295,7 @@ class GpoVae(LatentModel):
         n_artefacts: int = 1,
         prior: np.ndarray | None = None,
         targets: Any = None,
+        coupling: np.ndarray | None = None,
     ) -> Any:
         """The neural network for that many perturbed and all genes of the regulatory network."""
         from perturbcast.nn.cradle_net import CradleShape
@@ -314,8 +326,9 @@ class GpoVae(LatentModel):
             alignment_weight=self.alignment_weight,
             sparsity=self.sparsity,
             ridge=self.ridge,
+            diagonal=self.diagonal,
         )
-        return GpoNet(shape, standardise, prior=prior, targets=targets)
+        return GpoNet(shape, standardise, prior=prior, targets=targets, coupling=coupling)
 
     def fit(
         self,

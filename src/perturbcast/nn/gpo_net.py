@@ -17,6 +17,7 @@ from perturbcast.nn.grn import (
     Penalties,
     effect_alignment,
     l1_alignment,
+    mean_alignment,
     reach_alignment,
     sparsity,
 )
@@ -24,7 +25,7 @@ from perturbcast.nn.guides import CorrelatedGuide, MaskAndEmbedding, MeanFieldGu
 from perturbcast.nn.hops import hops
 from perturbcast.nn.standardise import Standardise
 
-Alignment = Literal["cells", "effects", "reach", "none"]
+Alignment = Literal["cells", "means", "reach", "effects", "none"]
 
 
 @dataclass(frozen=True)
@@ -34,12 +35,13 @@ class GpoShape:
     cradle: CradleShape  # n_targets: genes of the network P, perturbed ones first
     n_sources: int  # genes that may regulate: P as published, the perturbed ones m where the others are closed (B7)
     guide: Literal["correlated", "mean-field"]  # q(E | M); mean-field embeddings are the strengths of edges
-    alignment: Alignment  # with ΔX of single cells (22), mean responses with signs, or their size by probability (B6)
+    alignment: Alignment  # ΔX of single cells (22), size of mean responses, that by probability (B6), or with signs
     n_hops: int = 5  # K
     criterion: float = 0.5  # c, ln units
     alignment_weight: float = 100.0  # λ_g
     sparsity: float = 1.0  # λ_s; of `effects` and `reach` relative to λ_g
     ridge: float = 3.0  # of strengths, relative to λ_g; `effects` only
+    diagonal: bool = False  # targets' own responses are aligned too (B24)
 
 
 class GpoNet(CradleNet):
@@ -49,14 +51,16 @@ class GpoNet(CradleNet):
     """
 
     prior: Tensor
+    coupling: Tensor
 
     def __init__(
         self,
         shape: GpoShape,
         standardise: Standardise,
         *,
-        prior: Float[np.ndarray, "source gene"] | None = None,
+        prior: Float[np.ndarray, "#source #gene"] | None = None,
         targets: EffectTargets | None = None,
+        coupling: Float[np.ndarray, "#source #source"] | None = None,
     ) -> None:
         super().__init__(shape.cradle, standardise, guide=guide_of(shape))
         self.gpo = shape
@@ -65,12 +69,15 @@ class GpoNet(CradleNet):
         self.shared = torch.nn.Parameter(torch.zeros(n_genes)) if shape.alignment == "effects" else None
         background = np.full((1, 1), shape.cradle.mask_prior)
         self.register_buffer("prior", torch.as_tensor(background if prior is None else prior, dtype=torch.float32))
+        free = np.ones((1, 1))
+        self.register_buffer("coupling", torch.as_tensor(free if coupling is None else coupling, dtype=torch.float32))
 
     @property
     def penalties(self) -> Penalties:
         """Sparsity and ridge of the mean-effect alignment; an edge that knowledge makes likely costs less."""
         background = self.gpo.cradle.mask_prior
-        return Penalties(self.gpo.sparsity, self.gpo.ridge, (1 - self.prior) / (1 - background))
+        coupling = None if self.coupling.shape[0] == 1 else self.coupling
+        return Penalties(self.gpo.sparsity, self.gpo.ridge, (1 - self.prior) / (1 - background), coupling)
 
     def mask_prior(self, present: Int[Tensor, " row"]) -> float | Tensor:
         """Prior probability of the edges of the genes present: π, or π_ab where knowledge has a word."""
@@ -90,8 +97,9 @@ class GpoNet(CradleNet):
             return {"network": shape.alignment_weight * aligned, "sparsity": shape.sparsity * sparsity(logits)}
         assert self.targets is not None
         targets = self.targets.to(logits.device).take(batch.extra["aligned_rows"])
-        if shape.alignment == "reach":
-            aligned = reach_alignment(logits, targets, n_hops=shape.n_hops, criterion=shape.criterion)
+        if shape.alignment in ("reach", "means"):
+            align = reach_alignment if shape.alignment == "reach" else mean_alignment
+            aligned = align(logits, targets, n_hops=shape.n_hops, criterion=shape.criterion)
             penalty = shape.sparsity * sparsity(logits)
         else:
             assert isinstance(self.guide, MeanFieldGuide)
@@ -105,10 +113,15 @@ class GpoNet(CradleNet):
     def _cells_aligned(self, batch: Batch) -> Float[Tensor, " cell"]:
         """(22) per cell; T̂_K is computed once per condition of the batch."""
         extra = batch.extra
-        total = hops(extra["condition_dosage"], self.guide.logits, n_hops=self.gpo.n_hops)[extra["condition_of"]]
-        return l1_alignment(
-            total, extra["change"], criterion=self.gpo.criterion, is_measured=extra["change_is_measured"]
-        )
+        dosage, of_cell = extra["condition_dosage"], extra["condition_of"]
+        logits: Tensor = self.guide.logits
+        if logits.shape[0] < logits.shape[1]:  # closed genes regulate nothing
+            logits = torch.cat([logits, logits.new_zeros(logits.shape[1] - logits.shape[0], logits.shape[1])])
+        total = hops(dosage, logits, n_hops=self.gpo.n_hops)[of_cell]
+        counted = extra["change_is_measured"][None]
+        if not self.gpo.diagonal:
+            counted = counted & (dosage == 0)[of_cell]
+        return l1_alignment(total, extra["change"], criterion=self.gpo.criterion, counted=counted)
 
 
 def guide_of(shape: GpoShape) -> MaskAndEmbedding:

@@ -1,13 +1,13 @@
 """The network in the objective of GPO-VAE: its K hops aligned with responses, sparsity, prior knowledge (spec 5)."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
-from perturbcast.nn.hops import reach
+from perturbcast.nn.hops import hops, reach
 
 LOW, HIGH = 0.01, 0.99  # probabilities of edges that knowledge gives are kept within, so that logits are finite
 MODEL_ERROR = 0.1  # ln units; what K hops of a network cannot explain of a response, beside its standard error
@@ -19,15 +19,18 @@ def l1_alignment(
     change: Float[Tensor, "cell gene"],
     *,
     criterion: float,
-    is_measured: Bool[Tensor, " gene"] | None = None,
+    counted: Bool[Tensor, "#cell gene"] | None = None,
 ) -> Float[Tensor, " cell"]:
     """Mean over genes of |T - (ΔX - c)| per cell, equation (22); `total` T = dosage · T̂_K.
 
     Its best T is a median over cells. As published the mean over cells takes controls in, and genes the diagonal (B24).
-    Genes that are not measured have no ΔX and are left out.
+    `counted` leaves out genes without ΔX, and with a row per cell its own targets.
     """
     off = (total - (change - criterion)).abs()
-    return off.mean(dim=1) if is_measured is None else off[:, is_measured].mean(dim=1)
+    if counted is None:
+        return off.mean(dim=1)
+    counts = counted.to(off.dtype).expand(off.shape)
+    return (off * counts).sum(dim=1) / counts.sum(dim=1).clamp(min=1.0)
 
 
 def l1_probability_alignment(
@@ -48,9 +51,10 @@ class EffectTargets:
     """What the K hops are aligned with in `plus`: mean responses of conditions, computed once from training cells."""
 
     change: Float[Tensor, "row gene"]  # mean response, ln units
-    weight: Float[Tensor, "row gene"]  # 1 / variance of the residual; 0 where acted on or not measured
+    weight: Float[Tensor, "row gene"]  # 1 / variance of the residual; 0 where not measured, or acted on
     amplitude: Float[Tensor, "row source"]  # how far a condition moved each target it acts on; 0 elsewhere
     place: Int[Tensor, " source"]  # position of each source among the genes
+    diagonal: bool = False  # targets' own responses count too (B24)
 
     @classmethod
     def of(
@@ -63,6 +67,7 @@ class EffectTargets:
         is_measured: Bool[np.ndarray, " gene"],
         least: float,
         direction: float,
+        diagonal: bool = False,
     ) -> "EffectTargets":
         """Targets for responses with standard errors.
 
@@ -73,20 +78,20 @@ class EffectTargets:
         amplitude = np.where(acted, direction * np.maximum(direction * own, least), 0.0)
         weight = np.where(is_measured, 1.0 / (error**2 + MODEL_ERROR**2), 0.0)
         row, source = np.nonzero(acted)
-        weight[row, place[source]] = 0.0
+        if not diagonal:
+            weight[row, place[source]] = 0.0
         arrays = (np.nan_to_num(change), np.nan_to_num(weight), amplitude)
         single = [torch.as_tensor(array, dtype=torch.float32) for array in arrays]
-        return cls(single[0], single[1], single[2], torch.as_tensor(place))
+        return cls(single[0], single[1], single[2], torch.as_tensor(place), diagonal)
 
     def take(self, rows: Int[Tensor, " row"]) -> "EffectTargets":
         """Some conditions."""
-        return EffectTargets(self.change[rows], self.weight[rows], self.amplitude[rows], self.place)
+        return replace(self, change=self.change[rows], weight=self.weight[rows], amplitude=self.amplitude[rows])
 
     def to(self, device: torch.device) -> "EffectTargets":
         """The same on a device."""
-        return EffectTargets(
-            self.change.to(device), self.weight.to(device), self.amplitude.to(device), self.place.to(device)
-        )
+        moved = {name: getattr(self, name).to(device) for name in ("change", "weight", "amplitude", "place")}
+        return replace(self, **moved)
 
 
 def signed_hops(
@@ -125,11 +130,12 @@ def effect_alignment(
 ) -> Float[Tensor, ""]:
     """Half the mean squared residual, in units of its error, of mean responses after K hops of B = σ(Ŵ) ⊙ E.
 
-    `shared` is what every perturbation does (stress), so that it makes no edges. The diagonal is left out. Departs from
+    `shared` is what every perturbation does (stress), so that it makes no edges. No diagonal unless asked. Departs from
     (22) in all that spec 5.3 and B6 criticise: signed means over cells instead of |ΔX| of single pairs, perturbed
     conditions only, hops of expected effects instead of products of logits.
     """
-    effect = torch.sigmoid(logits) * strength * off_diagonal(targets.place, logits.shape[1])
+    effect = torch.sigmoid(logits) * strength
+    effect = effect if targets.diagonal else effect * off_diagonal(targets.place, logits.shape[1])
     found = signed_hops(targets.amplitude, effect, place=targets.place, n_hops=n_hops) + shared
     return 0.5 * (targets.weight * (targets.change - found) ** 2).mean()
 
@@ -150,21 +156,35 @@ def reach_alignment(
     return (reach(rows, square, n_hops=n_hops) - aimed)[supervised].abs().mean()
 
 
+def mean_alignment(
+    logits: Float[Tensor, "source gene"], targets: EffectTargets, *, n_hops: int, criterion: float
+) -> Float[Tensor, ""]:
+    """(22) with |mean response| in place of |ΔX| of single cells: products of logits, a row per condition."""
+    n_genes = logits.shape[1]
+    square = torch.zeros(n_genes, n_genes, device=logits.device).index_copy(0, targets.place, logits)
+    rows = torch.zeros(len(targets.change), n_genes, device=logits.device)
+    rows = rows.index_copy(1, targets.place, (targets.amplitude != 0).to(logits.dtype))
+    total = hops(rows, square, n_hops=n_hops)
+    return l1_alignment(total, targets.change.abs(), criterion=criterion, counted=targets.weight > 0).mean()
+
+
 @dataclass(frozen=True)
 class Penalties:
     """Weights of the two terms that keep the network sparse and its effects small, beside the alignment."""
 
     sparsity: float  # λ_s, times the mean probability
-    ridge: float  # times the mean squared strength
-    cost: Float[Tensor, "source gene"] | None = None  # of each edge; 1 where nothing is known before
+    ridge: float  # times the mean squared strength, or what rows cost that features couple
+    cost: Float[Tensor, "#source #gene"] | None = None  # of each edge; 1 where nothing is known before
+    coupling: Float[Tensor, "source source"] | None = None  # C⁻¹ of the rows; the unit matrix where they are free
 
     def __call__(
         self, logits: Float[Tensor, "source gene"], strength: Float[Tensor, "source gene"]
     ) -> Float[Tensor, ""]:
-        """λ_s · mean(cost · σ(Ŵ)) + ridge · mean E²."""
+        """λ_s · mean(cost · σ(Ŵ)) + ridge · mean(E ⊙ C⁻¹E)."""
         probability = torch.sigmoid(logits)
         costly = probability if self.cost is None else probability * self.cost.to(logits.device)
-        return self.sparsity * costly.mean() + self.ridge * (strength**2).mean()
+        coupled = strength if self.coupling is None else self.coupling.to(logits.device) @ strength
+        return self.sparsity * costly.mean() + self.ridge * (strength * coupled).mean()
 
 
 @dataclass(frozen=True)
