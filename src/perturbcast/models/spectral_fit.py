@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 from jaxtyping import Float, Int
 
-from perturbcast.models.leave_one_out import projected_precision
+from perturbcast.models.leave_one_out import free_queries, projected_precision
 
 STRENGTHS = (0.03, 0.06, 0.1, 0.2, 0.35, 0.6, 1.0, 1.7, 3.0, 5.0, 9.0, 15.0)  # factors on the shared kernel
 
@@ -25,8 +25,11 @@ class Solved:
     precision: Float[np.ndarray, "query query"]
 
     def left_out(self, rows: Int[np.ndarray, " row"]) -> Float[np.ndarray, "row axis"]:
-        """Residuals of rows that are left out together, kernels and strengths held: Q_GG⁻¹ (Q A)_G."""
-        return np.linalg.solve(self.precision[np.ix_(rows, rows)], self.alpha[rows])
+        """Residuals of rows that are left out together, kernels and strengths held: Q_GG⁻¹ (Q A)_G.
+
+        Where nothing else tells a fixed effect of theirs, the least residuals are given.
+        """
+        return np.linalg.lstsq(self.precision[np.ix_(rows, rows)], self.alpha[rows], rcond=1e-10)[0]
 
 
 def solved(
@@ -36,7 +39,8 @@ def solved(
 ) -> list[Solved]:
     """Every axis with the strength of least mean square leave-one-out error; no kernel at all is a candidate."""
     candidates = [_solution(coordinates, strength * kernel, effects) for strength in (0.0, *STRENGTHS)]
-    errors = [((alpha / np.diag(precision)[:, None]) ** 2).sum(axis=0) for alpha, _, precision in candidates]
+    free = free_queries(effects)
+    errors = [((alpha[free] / np.diag(precision)[free, None]) ** 2).sum(axis=0) for alpha, _, precision in candidates]
     best = np.argmin(errors, axis=0)
     found = []
     for place, strength in enumerate((0.0, *STRENGTHS)):
