@@ -124,7 +124,7 @@ def test_bound_of_cells_is_higher_with_their_own_perturbation_than_with_another(
 
 
 DEEP = {"n_latent": 6, "encoder_width": 64, "encoder_layers": 2, "decoder_width": 64, "decoder_layers": 3}
-DEEP |= {"n_averaged": 8, "batch_size": 128, "patience": None, "n_particles": 1}
+DEEP |= {"n_averaged": 8, "batch_size": 128, "patience": None, "max_steps": None, "n_particles": 1}
 
 
 def mask_f1(**fields):

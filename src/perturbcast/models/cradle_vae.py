@@ -27,6 +27,7 @@ PAPER = PUBLISHED | {
     "depth": "all",
     "patience": 50,
     "max_epochs": 2000,
+    "max_steps": None,
 }
 
 
