@@ -41,6 +41,14 @@ def test_the_strongest_edges_to_each_gene_are_kept():
         thresholded(PLAIN, k=0)
 
 
+def test_edges_that_tie_for_the_last_place_all_stay():
+    star = graph_of_edges("x", list("AAAA"), list("BCDE"), weights=np.array([1.0, 1, 1, 2]), directed=True)
+    into = graph_of_edges("x", list("BCDE"), list("AAAA"), weights=np.array([1.0, 1, 1, 2]), directed=True)
+    assert thresholded(star, k=1).weights.nnz == 4
+    assert thresholded(into, k=1).weights.nnz == 1
+    assert thresholded(into, k=2).weights.nnz == 4
+
+
 def test_all_graphs_of_the_knowledge_come_as_layers():
     sets = gene_sets_of("go", [("T1", ["A", "B"]), ("T2", ["B", "C"])])
     knowledge = GeneKnowledge(graphs={"tf": SIGNED, "ppi": PLAIN}, gene_sets={"go": sets})

@@ -101,3 +101,9 @@ def test_promoters_with_the_same_motif_are_more_alike(promoters):
     }
     table = kmer_embedding(with_motif, n_components=6)
     assert likeness(table, "G0", "G1") > likeness(table, "G0", "G20") + 0.1
+
+
+def test_genes_with_the_same_words_have_the_same_row():
+    table = text_embedding(dict.fromkeys("ABC", "protein of cells"))
+    np.testing.assert_allclose(table.matrix, np.broadcast_to(table.matrix[0], table.matrix.shape), atol=1e-6)
+    assert np.isfinite(table.matrix).all()

@@ -52,8 +52,9 @@ def on_genes(graph: GeneGraph, genes: np.ndarray) -> GeneGraph:
 def thresholded(graph: GeneGraph, *, least: float | int = 0.0, k: int | None = None) -> GeneGraph:
     """The edges of weight `least` or more, and of these the k largest to each gene; in the unit of the graph's file.
 
-    An undirected edge stays if it is among the k largest of either end. STRING's combined score runs to 1,000: 700 is
-    its usual cut (spec B.1).
+    All edges that tie with the k-th stay, so that a graph without weights is not cut by the names of its genes. An
+    undirected edge stays if it is among the k largest of either end. STRING's combined score runs to 1,000: 700 is its
+    usual cut (spec B.1).
     """
     if k is not None and k < 1:
         raise BadOption(f"k is {k}; at least 1 edge per gene must stay.")
@@ -62,7 +63,12 @@ def thresholded(graph: GeneGraph, *, least: float | int = 0.0, k: int | None = N
     weights.eliminate_zeros()
     if k is not None:
         incoming = sparse.csr_matrix(weights.T)
-        weights = sparse.csr_matrix(strongest(incoming, k).T)
+        kept = strongest(incoming, k)
+        last = np.full(kept.shape[0], np.inf)  # the k-th largest of each gene, or its smallest
+        np.minimum.at(last, np.repeat(np.arange(len(last)), np.diff(kept.indptr)), kept.data)
+        incoming.data[incoming.data < np.repeat(last, np.diff(incoming.indptr))] = 0.0
+        incoming.eliminate_zeros()
+        weights = sparse.csr_matrix(incoming.T)
         weights = weights if graph.directed else sparse.csr_matrix(weights.maximum(weights.T))
     signs = None if graph.signs is None else sparse.csr_matrix(graph.signs.multiply(weights != 0))
     return replace(graph, weights=weights, signs=signs)

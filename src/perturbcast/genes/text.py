@@ -95,7 +95,9 @@ def _reduced(
     n_possible = min(n_components, rows.shape[0] - 1, rows.shape[1] - 1)
     if n_possible < 1:
         raise NeedsKnowledge(f"{name}: too few genes or features for an embedding.")
-    matrix = TruncatedSVD(n_possible, algorithm="randomized", n_iter=7, random_state=seed).fit_transform(rows)
+    reduction = TruncatedSVD(n_possible, algorithm="randomized", n_iter=7, random_state=seed)
+    with np.errstate(divide="ignore", invalid="ignore"):  # its share of variance, which is 0 / 0 where rows are equal
+        matrix = reduction.fit_transform(rows)
     length = np.linalg.norm(matrix, axis=1, keepdims=True)
     unit = (matrix / np.where(length > 0, length, 1.0)).astype(np.float32)
     return EmbeddingTable(name, np.array(genes, dtype=object)[filled], unit, source="computed by perturbcast")
