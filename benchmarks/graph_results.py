@@ -1,0 +1,301 @@
+"""Models of gene knowledge and all baselines on the real screens of ../shared: writes docs/RESULTS_GRAPH.md.
+
+Folds and seeds are those of benchmarks/results.py. Every study and model has a folder of its own, so the work can be
+cut anywhere: a repeat goes on where the last one stopped, and `--minutes` starts nothing new after so many.
+
+Run: python benchmarks/graph_results.py [--out FOLDER] [--minutes 7] [--study NAME] [--model NAME]
+Then: python benchmarks/graph_results.py --page     (the page, from what has been run)
+"""
+
+import argparse
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+import perturbcast
+from perturbcast.benchmarking.compare import CEILING, summarise
+from perturbcast.errors import PerturbcastError
+from perturbcast.metrics.base import all_metrics
+from perturbcast.models.registry import get_model
+from perturbcast.report.figures import Interval, Panel, floor_to_ceiling
+from perturbcast.report.summary import number, split_title
+
+ROOT = Path(__file__).resolve().parents[1]
+SHARED = ROOT.parent / "shared" / "data"
+KNOWLEDGE = ("genes", "networks")
+HEADLINES = {
+    "l2": "L2 error",
+    "pearson_delta": "Pearson Δ",
+    "pearson_delta_perturbed": "Pearson Δ against mean",
+    "pds_cosine": "Discrimination",
+    "pds_cosine_perturbed": "Discrimination, mean out",
+}
+RIVALS = ("kernel-ridge", "lowrank-additive")
+FLOOR = ("no-change", "mean")
+BASELINES = ("kernel-ridge", "lowrank-additive", "kappa-additive", "nearest", "embedding-ridge", "linear", "additive")
+FAMILY = (
+    *("spectral-ridge", "pair-ridge", "stack", "fmlp", "fmlp:paper", "app", "app:paper", "grape", "grape:paper"),
+    *("gears", "gears:paper", "latent-additive", "decoder-only", "graphvci", "scgen"),
+)
+
+
+@dataclass(frozen=True)
+class Study:
+    """One file under one split."""
+
+    name: str
+    title: str
+    file: str
+    split: str
+    seeds: int
+    rival: str  # the baseline that the goal names
+
+
+STUDIES = (
+    Study(
+        "norman-singles",
+        "Norman 2019, activation, responses: single perturbations never seen",
+        "responses/norman2019_k562_crispra.h5ad",
+        "singles",
+        1,
+        "kernel-ridge",
+    ),
+    Study(
+        "replogle-singles",
+        "Replogle 2022, interference, responses: single perturbations never seen",
+        "responses/replogle2022_k562_crispri_censored.h5ad",
+        "singles",
+        1,
+        "kernel-ridge",
+    ),
+    Study(
+        "norman-doubles",
+        "Norman 2019, activation, responses: doubles never seen, all singles seen",
+        "responses/norman2019_k562_crispra.h5ad",
+        "doubles",
+        5,
+        "lowrank-additive",
+    ),
+    Study(
+        "norman-doubles-by-seen",
+        "Norman 2019, activation, responses: doubles by how many of their targets were seen",
+        "responses/norman2019_k562_crispra.h5ad",
+        "doubles-by-seen",
+        2,
+        "lowrank-additive",
+    ),
+    Study(
+        "papalexi-cells",
+        "Papalexi 2021, knock-out, 16,093 cells: single perturbations never seen",
+        "screens/papalexi2021_thp1_eccite.h5ad",
+        "singles",
+        1,
+        "kernel-ridge",
+    ),
+    Study(
+        "norman-cells-singles",
+        "Norman 2019, activation, 3,375 cells: single perturbations never seen",
+        "screens/norman2019_k562_crispra_cells.h5ad",
+        "singles",
+        1,
+        "kernel-ridge",
+    ),
+    Study(
+        "norman-cells-doubles",
+        "Norman 2019, activation, 3,375 cells: doubles never seen",
+        "screens/norman2019_k562_crispra_cells.h5ad",
+        "doubles",
+        1,
+        "lowrank-additive",
+    ),
+)
+
+
+def folder_of(out: Path, study: Study, model: str) -> Path:
+    """Where one model's scores of one study are kept."""
+    return out / study.name / model.replace(":", "_")
+
+
+def listed(model: str) -> bool:
+    """Whether this version has the model."""
+    try:
+        get_model(model)
+    except PerturbcastError:
+        return False
+    return True
+
+
+def run(study: Study, model: str, *, out: Path) -> None:
+    """The benchmark of one model under one study, run or resumed."""
+    perturbcast.benchmark(
+        [SHARED / study.file],
+        models=[model],
+        splits=[study.split],
+        seeds=study.seeds,
+        out=folder_of(out, study, model),
+        knowledge=[SHARED / name for name in KNOWLEDGE],
+        metrics_profile="core",
+    )
+
+
+def run_all(studies: list[Study], models: list[str], *, out: Path, minutes: float) -> bool:
+    """Runs what is missing, and prints how long each took; False where the time was up before the end."""
+    started = time.monotonic()
+    for model in models:
+        for study in studies:
+            if (folder_of(out, study, model) / "summary.parquet").is_file():
+                continue
+            if time.monotonic() - started > 60 * minutes:
+                return False
+            begun, used = time.monotonic(), time.process_time()
+            run(study, model, out=out)
+            wall, busy = time.monotonic() - begun, time.process_time() - used
+            print(f"{study.name}: {model}, {wall:.0f} s, {busy:.0f} s of computing", flush=True)
+    return True
+
+
+def scores_of(out: Path, study: Study) -> pd.DataFrame:
+    """The scores of all models of a study, the floors once."""
+    parts = []
+    for folder in sorted((out / study.name).glob("*/scores.parquet")):
+        part = pd.read_parquet(folder)
+        parts.append(part[part.metric.isin([*HEADLINES, "prediction"]) & part.gene_set.isin(["all", ""])])
+    if not parts:
+        return pd.DataFrame()
+    keys = ["dataset", "split", "seed", "fold", "model", "condition", "context", "metric", "gene_set"]
+    return pd.concat(parts, ignore_index=True).drop_duplicates(keys)
+
+
+def rows_by_model(summary: pd.DataFrame, split: str) -> dict[str, dict[str, dict]]:
+    """Summary rows of a split: model -> metric -> row."""
+    part = summary[(summary.split == split) & (summary.gene_set == "all")]
+    found: dict[str, dict[str, dict]] = {}
+    for row in part.to_dict("records"):
+        found.setdefault(row["model"], {})[row["metric"]] = row
+    return found
+
+
+def table_of(rows: dict[str, dict[str, dict]], metrics: list[str]) -> list[str]:
+    """Means with intervals, best L2 first."""
+    arrows = {name: "↑" if all_metrics()[name].card.higher_is_better else "↓" for name in metrics}
+    head = [f"{HEADLINES[name]} {arrows[name]}" for name in metrics]
+    lines = ["| model | " + " | ".join(head) + " | queries | refused |", "|---" * (len(head) + 3) + "|"]
+    for model in in_order(rows):
+        cells = [shown(rows[model].get(name)) for name in metrics]
+        first = next(iter(rows[model].values()))
+        lines.append(f"| {model} | " + " | ".join(cells) + f" | {first['n']} | {first['n_refused'] or ''} |")
+    return lines
+
+
+def in_order(rows: dict[str, dict[str, dict]]) -> list[str]:
+    """Models that answered most first, then by L2; ceilings last."""
+
+    def place(model: str) -> tuple[bool, int, float]:
+        row = rows[model].get("l2", {"n": 0, "mean": np.inf})
+        return model.startswith(CEILING), -row["n"], row["mean"] if np.isfinite(row["mean"]) else np.inf
+
+    return sorted(rows, key=place)
+
+
+def shown(row: dict | None) -> str:
+    """A mean with its interval."""
+    if row is None or not np.isfinite(row["mean"]):
+        return "–"
+    return f"{number(row['mean'])} [{number(row['ci_low'])}, {number(row['ci_high'])}]"
+
+
+def verdicts(scores: pd.DataFrame, split: str, rival: str, metrics: list[str]) -> list[str]:
+    """Paired differences of every model to a rival, with 95 % intervals; bold where they exclude zero."""
+    summary = summarise(scores[scores.split == split], baselines=(rival,))
+    rows = rows_by_model(summary, split)
+    if rival not in rows:
+        return []
+    lines = ["", f"Paired difference to {rival}, on the queries both answered:", ""]
+    lines += ["| model | " + " | ".join(HEADLINES[name] for name in metrics) + " |", "|---" * (len(metrics) + 1) + "|"]
+    for model in in_order(rows):
+        if model != rival and not model.startswith(CEILING):
+            cells = [difference(rows[model].get(name)) for name in metrics]
+            lines.append(f"| {model} | " + " | ".join(cells) + " |")
+    return lines
+
+
+def difference(row: dict | None) -> str:
+    """A paired difference with its interval and verdict."""
+    if row is None or not np.isfinite(row["difference"]):
+        return "–"
+    mark = {"better": " **better**", "worse": " worse"}.get(row["verdict"], "")
+    return f"{row['difference']:+.3f} [{row['diff_low']:+.3f}, {row['diff_high']:+.3f}]{mark}"
+
+
+def panels_of(rows: dict[str, dict[str, dict]], metrics: list[str]) -> list[Panel]:
+    """What the figure shows: a panel per metric."""
+    panels = []
+    for name in metrics:
+        higher = all_metrics()[name].card.higher_is_better
+        known = [m for m in in_order(rows) if name in rows[m] and np.isfinite(rows[m][name]["mean"])]
+        models = [model for model in known if not model.startswith(CEILING)]
+        means = {model: float(rows[model][name]["mean"]) for model in models}
+        best = (max if higher else min)(means, key=lambda model: means[model])
+        intervals = tuple(
+            Interval(m, means[m], float(rows[m][name]["ci_low"]), float(rows[m][name]["ci_high"]), m == best)
+            for m in models
+        )
+        bounds = rows[best][name]
+        panels.append(Panel(HEADLINES[name], higher, intervals, float(bounds["floor"]), float(bounds["ceiling"])))
+    return panels
+
+
+def chapter(study: Study, scores: pd.DataFrame) -> list[str]:
+    """Tables, verdicts and a figure of one study."""
+    lines = [f"## {study.title}", ""]
+    if not len(scores):
+        return [*lines, "Not run.", ""]
+    summary = summarise(scores)
+    for split in summary.split.unique():
+        rows = rows_by_model(summary, split)
+        metrics = [name for name in HEADLINES if any(name in of_model for of_model in rows.values())]
+        if summary.split.nunique() > 1:
+            lines += [f"### {split_title(split)} ({split})", ""]
+        lines += [*table_of(rows, metrics)]
+        for rival in dict.fromkeys((study.rival, *RIVALS)):
+            lines += verdicts(scores, split, rival, metrics)
+        picture = f"figures/graph-{study.name}-{split.replace('/', '-')}.png"
+        figure = floor_to_ceiling(panels_of(rows, metrics))
+        figure.savefig(ROOT / "docs" / picture, dpi=100, bbox_inches="tight")
+        lines += ["", f"![Models between floor and ceiling]({picture})", ""]
+    return lines
+
+
+def write_page(out: Path) -> None:
+    """docs/RESULTS_GRAPH.md: what is written above the mark stays."""
+    page = ROOT / "docs" / "RESULTS_GRAPH.md"
+    head = (
+        page.read_text().partition("<!-- measured -->")[0] if page.is_file() else "# Gene knowledge on real screens\n\n"
+    )
+    body = "\n".join(line for study in STUDIES for line in chapter(study, scores_of(out, study)))
+    page.write_text(f"{head}<!-- measured -->\n\n{body}")
+
+
+def main() -> None:
+    """Runs what is asked for, or writes the page."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--out", type=Path, default=ROOT / "out" / "graph-results")
+    parser.add_argument("--minutes", type=float, default=7.0, help="start nothing new after this time")
+    parser.add_argument("--study", action="append", choices=[study.name for study in STUDIES])
+    parser.add_argument("--model", action="append")
+    parser.add_argument("--page", action="store_true", help="write the page from what has been run")
+    arguments = parser.parse_args()
+    if arguments.page:
+        write_page(arguments.out)
+        return
+    studies = [study for study in STUDIES if arguments.study is None or study.name in arguments.study]
+    models = [name for name in arguments.model or (*BASELINES, *FAMILY) if listed(name)]
+    done = run_all(studies, models, out=arguments.out, minutes=arguments.minutes)
+    print("all done" if done else "more to do: run again")
+
+
+if __name__ == "__main__":
+    main()
