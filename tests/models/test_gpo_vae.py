@@ -107,9 +107,11 @@ def test_strengths_are_needed_to_align_effects():
 
 
 @pytest.mark.parametrize("alignment", ["reach", "means", "cells", "none"])
-@pytest.mark.parametrize("diagonal", [False, True])
-def test_other_alignments_train(alignment, diagonal):
-    found = small(alignment=alignment, diagonal=diagonal, max_epochs=2, unseen="refuse").fit(check_world().with_cells)
+@pytest.mark.parametrize(("diagonal", "closed"), [(False, True), (True, False)])
+def test_other_alignments_train(alignment, diagonal, closed):
+    found = small(alignment=alignment, diagonal=diagonal, closed=closed, max_epochs=2, unseen="refuse").fit(
+        check_world().with_cells
+    )
     assert np.isfinite(found.losses).all()
 
 

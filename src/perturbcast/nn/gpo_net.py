@@ -18,6 +18,7 @@ from perturbcast.nn.grn import (
     effect_alignment,
     l1_alignment,
     mean_alignment,
+    of_all_genes,
     reach_alignment,
     sparsity,
 )
@@ -114,9 +115,7 @@ class GpoNet(CradleNet):
         """(22) per cell; T̂_K is computed once per condition of the batch."""
         extra = batch.extra
         dosage, of_cell = extra["condition_dosage"], extra["condition_of"]
-        logits: Tensor = self.guide.logits
-        if logits.shape[0] < logits.shape[1]:  # closed genes regulate nothing
-            logits = torch.cat([logits, logits.new_zeros(logits.shape[1] - logits.shape[0], logits.shape[1])])
+        logits = of_all_genes(self.guide.logits, torch.arange(len(self.guide.logits), device=dosage.device))
         total = hops(dosage, logits, n_hops=self.gpo.n_hops)[of_cell]
         counted = extra["change_is_measured"][None]
         if not self.gpo.diagonal:

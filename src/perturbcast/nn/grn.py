@@ -120,6 +120,14 @@ def off_diagonal(place: Int[Tensor, " source"], n_genes: int) -> Float[Tensor, "
     return mask
 
 
+def of_all_genes(weights: Float[Tensor, "source gene"], place: Int[Tensor, " perturbed"]) -> Float[Tensor, "gene gene"]:
+    """Weights with a row for every gene: 0 for closed ones, which regulate nothing."""
+    n_genes = weights.shape[1]
+    if weights.shape[0] == n_genes:
+        return weights
+    return weights.new_zeros(n_genes, n_genes).index_copy(0, place, weights)
+
+
 def effect_alignment(
     logits: Float[Tensor, "source gene"],
     strength: Float[Tensor, "source gene"],
@@ -148,7 +156,7 @@ def reach_alignment(
     The link is affine: a response of c is a probability of one half.
     """
     n_genes = logits.shape[1]
-    square = torch.zeros(n_genes, n_genes, device=logits.device).index_copy(0, targets.place, torch.sigmoid(logits))
+    square = of_all_genes(torch.sigmoid(logits), targets.place)
     rows = torch.zeros(len(targets.change), n_genes, device=logits.device)
     rows = rows.index_copy(1, targets.place, (targets.amplitude != 0).to(logits.dtype))
     aimed = (targets.change.abs() / (2 * criterion)).clamp(max=1.0)
@@ -161,7 +169,7 @@ def mean_alignment(
 ) -> Float[Tensor, ""]:
     """(22) with |mean response| in place of |ΔX| of single cells: products of logits, a row per condition."""
     n_genes = logits.shape[1]
-    square = torch.zeros(n_genes, n_genes, device=logits.device).index_copy(0, targets.place, logits)
+    square = of_all_genes(logits, targets.place)
     rows = torch.zeros(len(targets.change), n_genes, device=logits.device)
     rows = rows.index_copy(1, targets.place, (targets.amplitude != 0).to(logits.dtype))
     total = hops(rows, square, n_hops=n_hops)
