@@ -1,4 +1,4 @@
-"""The verbs of `perturbcast network`: infer, convert, score, draw."""
+"""The verbs of `perturbcast network`: infer, read out of models, convert, score, draw."""
 
 import json
 from pathlib import Path
@@ -10,6 +10,7 @@ from perturbcast._files import written_whole
 from perturbcast._progress import BarProgress
 from perturbcast.cli_options import AsJson, Fields, Out, Seed, Threads, parsed_fields, split_names, use_threads
 from perturbcast.cli_options import with_reading_options as with_reading
+from perturbcast.errors import BadOption
 
 network_app = typer.Typer(no_args_is_help=True, help="Infer a gene regulatory network, score it, export it, draw it.")
 
@@ -29,6 +30,9 @@ def network_infer(
     threshold: Threshold = None,
     stability: Annotated[int, typer.Option(min=0, help="Repeats of the bootstrap of cells.")] = 0,
     hold_out: Annotated[bool, typer.Option(help="Leave out the cells that `network score` scores on.")] = False,
+    parts: Annotated[
+        Path | None, typer.Option(help="Folder of finished parts, so that a stopped run goes on (boosting).")
+    ] = None,
     seed: Seed = 0,
     threads: Threads = 1,
     reading: dict[str, Any],
@@ -47,9 +51,35 @@ def network_infer(
         threshold=threshold,
         train_only=hold_out,
         n_stability=stability,
+        parts=parts,
         seed=seed,
         progress=BarProgress(),
     )
+    typer.echo(f"Network: {network.n_edges} edges, {out}")
+
+
+@network_app.command("read")
+@with_reading
+def network_read(
+    models: Annotated[list[Path], typer.Argument(help="Folders of `perturbcast fit`; several are brought together.")],
+    *,
+    out: Out,
+    screen: Annotated[
+        Path | None, typer.Option(help="Screen whose single perturbations a model is asked for, instead.")
+    ] = None,
+    top: Top = None,
+    threshold: Threshold = None,
+    threads: Threads = 1,
+    reading: dict[str, Any],
+) -> None:
+    """Read the network out of saved models: their own, or with --screen the sizes of their predicted responses."""
+    use_threads(threads)
+    from perturbcast.data.readers import read
+    from perturbcast.models.artefact import load
+    from perturbcast.networks.actions import read_out, screen_of
+
+    cells = None if screen is None else screen_of(read(screen, **reading))
+    network = read_out([load(folder) for folder in models], screen=cells, out=out, top=top, threshold=threshold)
     typer.echo(f"Network: {network.n_edges} edges, {out}")
 
 
@@ -70,6 +100,9 @@ def network_score(
     out: Out,
     references: Annotated[list[Path] | None, typer.Option("--reference", help="Edge list or GMT. Repeatable.")] = None,
     tops: Annotated[str | None, typer.Option(help="Numbers of edges to score at, joined by commas.")] = None,
+    targets: Annotated[str, typer.Option(help="Genes to test effects on: perturbed (CausalBench) or measured.")] = (
+        "perturbed"
+    ),
     seed: Seed = 0,
     reading: dict[str, Any],
 ) -> None:
@@ -81,13 +114,22 @@ def network_score(
         network,
         read(file, **reading),
         references=references or (),
-        tops=None if tops is None else [int(number) for number in split_names(tops)],
+        tops=None if tops is None else _numbers(tops),
+        targets=targets,
         seed=seed,
         progress=BarProgress(),
     )
     with written_whole(out) as draft:
         table.to_csv(draft, index=False)
     typer.echo(f"Scores: {len(table)} rows, {out}")
+
+
+def _numbers(text: str) -> list[int]:
+    """Whole numbers joined by commas; BadOption for anything else."""
+    try:
+        return [int(number) for number in split_names(text)]
+    except ValueError as error:
+        raise BadOption(f"--tops {text!r} are not whole numbers.", "Write --tops 20,100,500.") from error
 
 
 @network_app.command("report")

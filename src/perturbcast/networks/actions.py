@@ -10,14 +10,15 @@ from perturbcast._progress import Progress
 from perturbcast.data.readers import read
 from perturbcast.data.responses import ResponseTable
 from perturbcast.data.screen import Screen
-from perturbcast.errors import WrongKind
+from perturbcast.errors import NeedsCells, WrongKind
 from perturbcast.networks.causalbench import curve, hold_out, intervention_tests
 from perturbcast.networks.export import load_network, write_network
+from perturbcast.networks.from_model import LearnsNetwork, network_of_model
 from perturbcast.networks.methods import get_method
 from perturbcast.networks.network import Network
 from perturbcast.networks.reference import read_reference
 from perturbcast.networks.scores import score_against
-from perturbcast.networks.stability import stability
+from perturbcast.networks.stability import consensus, stability
 from perturbcast.networks.universe import universe_of
 
 SCORE_TABLE = ("score", "value", "chance", "low", "high", "against", "k", "n_pairs", "n_true")
@@ -55,6 +56,39 @@ def infer_network(
     if out is not None:
         write_network(network, out)
     return network
+
+
+def read_out(
+    fitted: Sequence[Any],
+    *,
+    screen: Screen | None = None,
+    out: Path | None = None,
+    top: int | None = None,
+    threshold: float | None = None,
+) -> Network:
+    """The network of fitted models, cut as asked, and written to `out` where given.
+
+    Of a model that learned one (LearnsNetwork) that network; of any other, or of all where a `screen` is given, the
+    sizes of its predicted responses to single perturbations (`network_of_model`). Of several fits what they agree on,
+    with stability (`consensus`). NeedsCells for a model without a network of its own and without a screen; BadOption
+    without a model; errors of `network_of_model` and `write_network`.
+    """
+    networks = [_of_fitted(one, screen) for one in fitted]
+    network = networks[0] if len(networks) == 1 else consensus(networks, top=top or 1000)
+    network = _cut(network, top=top, threshold=threshold)
+    if out is not None:
+        write_network(network, out)
+    return network
+
+
+def _of_fitted(fitted: Any, screen: Screen | None) -> Network:
+    if screen is not None:
+        return network_of_model(fitted, screen)
+    if isinstance(fitted, LearnsNetwork):
+        return fitted.network_of_genes()
+    raise NeedsCells(
+        "this model learned no network of its own.", "Name the screen with --screen to rank its predicted responses."
+    )
 
 
 def convert_network(source: Path, out: Path, *, top: int | None = None, threshold: float | None = None) -> Network:
