@@ -1,5 +1,7 @@
 """What the models of mean responses share: what is left out, calibrated intervals, nodes, and the fit itself."""
 
+import dataclasses
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -12,6 +14,7 @@ from perturbcast.models.conformal import Z, error_model, factor_for
 from perturbcast.models.fmlp import Fmlp
 from perturbcast.models.holdouts import COMBINATIONS, TARGETS, holdouts, question_of
 from perturbcast.models.node_table import node_table, nodes_state, restored_nodes
+from perturbcast.models.registry import get_model
 from perturbcast.models.response_fit import best_gain
 
 QUICK = {"max_steps": 40, "folds": 3, "width": 16, "n_latent": 8}
@@ -124,3 +127,15 @@ def test_query_with_seen_targets_is_answered_by_members_that_left_combinations_o
     assert fitted.question(Query("+".join(singles[:2]))) == COMBINATIONS
     assert fitted.question(Query(f"{singles[0]}+NEVER_HEARD_OF")) == TARGETS
     assert len(fitted.members[TARGETS]) == len(fitted.members[COMBINATIONS]) == 3
+
+
+@pytest.mark.parametrize("base", ["additive", "kernel-ridge"])
+def test_model_below_answers_as_it_would_alone_whatever_the_order_of_training_queries(world, base):
+    table = world.training.responses
+    order = np.random.default_rng(0).permutation(table.n_queries)
+    training = dataclasses.replace(world.training, responses=table.take(order))
+    still = Fmlp(base=base, on_target=False, calibrate=True, max_steps=1, lr=1e-9, folds=2, width=4, n_latent=2)
+    alone = get_model(base).fit(training)
+    queries = [query for query in world.test.queries if "+" in query.condition]
+    found = still.fit(training, seed=0).predict(queries).response
+    np.testing.assert_allclose(found, alone.predict(queries).response, atol=0.1)

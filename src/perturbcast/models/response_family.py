@@ -56,7 +56,7 @@ class FittedResponse(FittedModel):
             name="restored",
             scale=self.scale,
             genes=self.genes,
-            queries=self.trained_on,
+            queries=tuple(sorted(self.trained_on)),  # in the order in which the model below was fitted
             response=np.broadcast_to(np.float64(0.0), (len(self.trained_on), len(self.genes))),
             contexts=self.contexts,
             control=self.control,
