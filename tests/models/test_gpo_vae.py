@@ -1,5 +1,7 @@
 """GPO-VAE: promises, networks of known worlds, effects that are not lost, refusals."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from vae_worlds import count_world
@@ -7,9 +9,12 @@ from vae_worlds import count_world
 from perturbcast.data.conditions import CONTROL
 from perturbcast.data.extended_genes import extended_genes
 from perturbcast.data.simulate import simulate
-from perturbcast.errors import BadOption, CannotPredict, NeedsKnowledge
+from perturbcast.errors import BadOption, CannotPredict, NeedsKnowledge, NoOverlap
+from perturbcast.genes.graphs import graph_of_edges
+from perturbcast.genes.knowledge import GeneKnowledge
 from perturbcast.models import registry
 from perturbcast.models.base import TrainingData
+from perturbcast.models.capabilities import CleansCells
 from perturbcast.models.check import check_model
 from perturbcast.models.check_world import check_world
 from perturbcast.models.gpo_fit import anchors, mean_effects, standard_errors
@@ -85,6 +90,28 @@ def test_network_is_signed_where_strengths_are_learned_and_not_as_published(worl
 def test_without_knowledge_an_unlisted_graph_is_refused():
     with pytest.raises(NeedsKnowledge, match="E505"):
         small(prior_graph="string").fit(check_world().with_cells)
+
+
+def named_graph(edges):
+    """Knowledge with one graph, named `regulators`."""
+    sources, targets = zip(*edges, strict=True)
+    return GeneKnowledge(graphs={"regulators": graph_of_edges("regulators", sources, targets, directed=True)})
+
+
+def test_a_graph_of_other_genes_is_refused_and_one_with_some_unknown_genes_says_so():
+    given = check_world().with_cells
+    targets = sorted(given.responses.targets)
+    strange = named_graph([("NOBODY", "NOWHERE")])
+    with pytest.raises(NoOverlap, match=r"E\d+.*regulators"):
+        small(prior_graph="regulators").fit(replace(given, knowledge=strange))
+    partly = named_graph([("NOBODY", targets[0]), (targets[0], targets[1])])
+    found = small(prior_graph="regulators", max_epochs=1).fit(replace(given, knowledge=partly))
+    assert f"1 of its 2 edges are used; it does not know {len(targets) - 2} of {len(targets)}" in found.notes[-1]
+
+
+def test_fewer_hops_than_none_are_refused():
+    with pytest.raises(BadOption, match=r"E110.*n_hops=-1"):
+        GpoVae.make("plus", n_hops=-1)
 
 
 def test_prior_graph_raises_the_edges_that_it_lists():
@@ -222,6 +249,19 @@ def test_screens_without_labels_leave_the_artefact_path_off_and_say_so():
 def test_low_quality_cells_turn_the_artefact_path_on(fitted):
     assert fitted.network.shape.n_artefacts == 1
     assert fitted.network.artefact.location.shape == (1, 4)
+
+
+def test_failing_cells_are_cleaned_and_passing_ones_stay(world, fitted):
+    assert isinstance(fitted, CleansCells)
+    failed = fitted.label(world.screen).failed
+    assert 0 < failed.sum() < len(failed)
+    some = np.sort(np.concatenate([np.flatnonzero(failed)[:40], np.flatnonzero(~failed)[:40]]))
+    screen, own = world.screen.take(some), failed[some]
+    cleaned = fitted.clean(screen, failed=own, seed=1)
+    before, after = screen.stored(np.arange(80)).toarray(), cleaned.stored(np.arange(80)).toarray()
+    np.testing.assert_array_equal(after[~own], before[~own])
+    assert (after[own] != before[own]).any(axis=1).all()
+    np.testing.assert_array_equal(cleaned.stored(np.arange(80)).toarray(), after)
 
 
 def test_extended_genes_respond_and_are_no_targets(world):

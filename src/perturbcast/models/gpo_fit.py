@@ -1,6 +1,6 @@
 """How GPO-VAE is fitted: genes of the network, targets of its alignment, labels, training, anchors."""
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -8,7 +8,6 @@ from jaxtyping import Bool, Float, Int
 from scipy import sparse
 
 from perturbcast._progress import Progress
-from perturbcast.data.artefacts import PUBLISHED, ArtefactRule, artefact_labels
 from perturbcast.data.conditions import CONTROL, targets_of
 from perturbcast.data.de import differential_expression
 from perturbcast.data.extended_genes import extended_genes
@@ -16,7 +15,7 @@ from perturbcast.data.matching import match_controls
 from perturbcast.data.responses import ResponseTable
 from perturbcast.data.scale import Scale
 from perturbcast.data.screen import Screen
-from perturbcast.errors import BadOption, NeedsKnowledge, did_you_mean
+from perturbcast.errors import BadOption, NeedsKnowledge, NoOverlap, did_you_mean
 from perturbcast.models.base import TrainingData, encode_text
 from perturbcast.models.gpo_unseen import coupling, likeness_of, state_of_unseen
 from perturbcast.models.latent_family import NET, _losses, _starts, held_out_cells, training_cells
@@ -80,7 +79,7 @@ def fitted_state(
     source = _source(model, screen, genes, labels, training.responses, train_cells=train_cells, seed=seed)
     plain = source.labelled.cells
     mean, sd = plain.moments(train_cells, logarithm=likelihood == "counts")
-    prior = _prior(model, training, genes)
+    prior, told = _prior(model, training, genes)
     likeness = likeness_of(model, training, seed=seed)
     coupled = None
     if likeness is not None and model.alignment == "effects" and model.likeness > 0:
@@ -111,7 +110,7 @@ def fitted_state(
     network.load_state_dict(trained.weights)
     state = {NET + name: tensor.numpy() for name, tensor in trained.weights.items()}
     state |= {"columns": encode_text(genes.columns), "likelihood": encode_text([likelihood])}
-    state |= {"notes": encode_text(notes), "losses": _losses(trained.history)}
+    state |= {"notes": encode_text([*notes, *told]), "losses": _losses(trained.history)}
     state |= {"n_perturbed": np.array([genes.n_perturbed]), "n_artefacts": np.array([labels.shape[1]])}
     state |= _starts(network.eval(), source, train_cells[screen.is_control[train_cells]])
     if model.anchored:
@@ -127,10 +126,7 @@ def _labels(model: "GpoVae", screen: Screen, *, seed: int) -> tuple[Float[np.nda
     off = np.zeros((screen.n_cells, 0), dtype=np.float32)
     if model.quality == "none":
         return off, ["quality of cells: not asked for, so the artefact path is off."]
-    rule = PUBLISHED if model.quality == "published" else ArtefactRule()
-    flags = [flag for flag in rule.flags if flag != "doublet"] + ["doublet"] * model.doublets
-    rule = replace(rule, flags=tuple(flags))
-    found = artefact_labels(screen, rule=rule, seed=seed)
+    found = model.labels_of(screen, seed=seed)
     notes = list(found.notes)
     if not found.failed.any():
         return off, [*notes, "quality of cells: none fails, so the artefact path is off."]
@@ -204,12 +200,15 @@ def _direction(training: TrainingData, genes: Genes, change: np.ndarray, acted: 
     return -1.0 if direction_of(training.screen, own_effects=own) == LOSS else 1.0
 
 
-def _prior(model: "GpoVae", training: TrainingData, genes: Genes) -> np.ndarray | None:
-    """(source, gene) probabilities from a graph of the knowledge; None without one."""
+def _prior(model: "GpoVae", training: TrainingData, genes: Genes) -> tuple[np.ndarray | None, list[str]]:
+    """(source, gene) probabilities from a graph of the knowledge, None without one; and what is to be said.
+
+    NoOverlap where none of its edges joins genes of the network.
+    """
     from perturbcast.nn.grn import prior_probabilities
 
     if not model.prior_graph:
-        return None
+        return None, []
     graphs = training.knowledge.graphs
     if model.prior_graph not in graphs:
         known = did_you_mean(model.prior_graph, graphs) if graphs else "No graph was given."
@@ -221,7 +220,15 @@ def _prior(model: "GpoVae", training: TrainingData, genes: Genes) -> np.ndarray 
         for source, target, weight in zip(listed.row, listed.col, listed.data, strict=True)
     ]
     sources = genes.columns[: genes.n_perturbed] if model.closed else genes.columns
-    return prior_probabilities(list(sources), list(genes.columns), edges, background=model.mask_prior)
+    used = sum(source in set(sources) and target in set(genes.columns) for source, target, _ in edges)
+    if not used:
+        raise NoOverlap(
+            f"none of the {len(edges)} edges of the graph {model.prior_graph!r} joins genes of the network."
+        )
+    unknown = [name for name in sources if name not in set(map(str, graph.genes))]
+    note = f"prior graph {model.prior_graph}: {used} of its {len(edges)} edges are used"
+    note += f"; it does not know {len(unknown)} of {len(sources)} regulators" if unknown else ""
+    return prior_probabilities(list(sources), list(genes.columns), edges, background=model.mask_prior), [note + "."]
 
 
 def _start_network(model: "GpoVae", network: Any, prior: np.ndarray | None, *, seed: int) -> None:

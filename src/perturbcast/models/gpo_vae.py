@@ -1,6 +1,6 @@
 """GPO-VAE (spec 5): the mask of the perturbations' embeddings is the gene regulatory network."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
 
@@ -8,6 +8,8 @@ import numpy as np
 from jaxtyping import Float
 
 from perturbcast._progress import Progress
+from perturbcast.data.artefacts import PUBLISHED as PUBLISHED_RULE
+from perturbcast.data.artefacts import ArtefactLabels, ArtefactRule, artefact_labels
 from perturbcast.data.conditions import Query, targets_of
 from perturbcast.data.prediction import Support
 from perturbcast.data.responses import ResponseTable
@@ -195,6 +197,28 @@ class FittedGpo(FittedLatent):
             method=self.model.label,
         )
 
+    def label(self, screen: Screen) -> ArtefactLabels:
+        """Quality of the cells of a screen by the rule of the model; limits are those of that screen."""
+        return self._gpo.labels_of(screen)
+
+    def clean(
+        self,
+        screen: Screen,
+        *,
+        failed: np.ndarray | None = None,
+        seed: int = 0,
+        progress: Progress | None = None,
+        **choices: Any,
+    ) -> Screen:
+        """The screen with its failing cells as they would be without artefacts; by the rule of the model, or as given.
+
+        `choices` are those of `models.cleaning.clean_cells`, which also says what is raised.
+        """
+        from perturbcast.models.cleaning import clean_cells
+
+        failed = self.label(screen).failed if failed is None else failed
+        return clean_cells(self, screen, failed=failed, seed=seed, progress=progress, **choices)
+
     def evidence_bound(self, screen: Screen, *, n_particles: int = 100, seed: int = 0) -> Float[np.ndarray, " cell"]:
         """Importance-weighted bound on ln p of each cell, in nats (equation (27)), every cell taken as of good quality.
 
@@ -280,6 +304,14 @@ class GpoVae(LatentModel):
     anchored: bool = True  # draw predictions of seen conditions to their training means
     unseen: Literal["responses", "rows", "refuse"] = "responses"  # what is learned as a function of gene features
     likeness: Annotated[float, Range(0.0, 0.99)] = 0.5  # κ: share of the variance of a row that gene features explain
+
+    def labels_of(self, screen: Screen, *, seed: int = 0) -> ArtefactLabels:
+        """Which cells fail, by the fields of the model."""
+        if self.quality == "none":
+            return artefact_labels(screen, given=np.zeros(screen.n_cells, dtype=bool))
+        rule = PUBLISHED_RULE if self.quality == "published" else ArtefactRule()
+        flags = [flag for flag in rule.flags if flag != "doublet"] + ["doublet"] * self.doublets
+        return artefact_labels(screen, rule=replace(rule, flags=tuple(flags)), seed=seed)
 
     def network(self, n_columns: int, standardise: Any, likelihood: str) -> Any:
         """The neural network where every gene of the regulatory network was perturbed."""
