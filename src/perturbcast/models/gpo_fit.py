@@ -220,12 +220,11 @@ def _prior(model: "GpoVae", training: TrainingData, genes: Genes) -> tuple[np.nd
         for source, target, weight in zip(listed.row, listed.col, listed.data, strict=True)
     ]
     sources = genes.columns[: genes.n_perturbed] if model.closed else genes.columns
-    used = sum(source in set(sources) and target in set(genes.columns) for source, target, _ in edges)
+    from_these, to_these = set(sources), set(genes.columns)
+    used = sum(source in from_these and target in to_these for source, target, _ in edges)
     if not used:
-        raise NoOverlap(
-            f"none of the {len(edges)} edges of the graph {model.prior_graph!r} joins genes of the network."
-        )
-    unknown = [name for name in sources if name not in set(map(str, graph.genes))]
+        raise NoOverlap(f"none of the {len(edges)} edges of {model.prior_graph!r} joins genes of the network.")
+    unknown = from_these - set(map(str, graph.genes))
     note = f"prior graph {model.prior_graph}: {used} of its {len(edges)} edges are used"
     note += f"; it does not know {len(unknown)} of {len(sources)} regulators" if unknown else ""
     return prior_probabilities(list(sources), list(genes.columns), edges, background=model.mask_prior), [note + "."]
