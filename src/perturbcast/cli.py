@@ -13,7 +13,7 @@ import typer
 from perturbcast._progress import BarProgress
 from perturbcast.cli_clean import clean
 from perturbcast.cli_efficiency import efficiency
-from perturbcast.cli_genes import genes_app
+from perturbcast.cli_genes import genes_app, resolved_conditions
 from perturbcast.cli_network import network_app
 from perturbcast.cli_options import (
     AsJson,
@@ -154,6 +154,7 @@ def predict(
     all_singles: Annotated[bool, typer.Option(help="Every measured gene and every training target.")] = False,
     all_pairs: Annotated[bool, typer.Option(help="Every pair of training targets.")] = False,
     context: Annotated[str | None, typer.Option(help="Context to predict in; default: the first of training.")] = None,
+    genes: Annotated[list[Path] | None, typer.Option(help="Gene table that resolves aliases and Ensembl ids.")] = None,
     threads: Threads = 1,
 ) -> None:
     """Predict responses with a saved model; one row per condition asked for, in that order."""
@@ -171,6 +172,8 @@ def predict(
         )
     named = named_conditions(conditions, conditions_file)
     asked = named if named is not None else fitted.single_conditions() if all_singles else fitted.pair_conditions()
+    if genes and named is not None:
+        asked = resolved_conditions(named, genes, at_hand=fitted.single_conditions())
     tally: Counter[str] = Counter()
     write_predictions(predicted_blocks(fitted, asked, context=context, tally=tally), out)
     n_refused = tally.pop("nothing", 0)

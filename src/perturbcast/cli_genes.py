@@ -14,7 +14,7 @@ from perturbcast.errors import BadOption, NeedsKnowledge, NotWritable, did_you_m
 if TYPE_CHECKING:
     import pandas as pd
 
-    from perturbcast.genes.knowledge import EmbeddingTable, GeneGraph, GeneKnowledge
+    from perturbcast.genes.knowledge import EmbeddingTable, GeneGraph, GeneKnowledge, GeneTable
 
 genes_app = typer.Typer(
     no_args_is_help=True, help="Fetch and resolve genes; make embedding tables and gene graphs that models read."
@@ -72,12 +72,9 @@ def genes_resolve(
 ) -> None:
     """Say which gene each name means, by which route, and why not where it means none."""
     from perturbcast.genes.foundation import names_in
-    from perturbcast.genes.load import load_knowledge
     from perturbcast.genes.resolve import Resolver
 
-    table = load_knowledge(genes or []).table
-    if table is None:
-        raise NeedsKnowledge("no gene table was given.", "Pass --genes, or make one with `perturbcast genes fetch`.")
+    table = given_table(genes or [])
     asked = [name for given in names for name in (names_in(Path(given)) if Path(given).is_file() else [given])]
     resolution = Resolver(table).resolve_all(asked)
     if out is not None:
@@ -215,6 +212,36 @@ def genes_graph(
         graph = degraded(graph, degrade, share, seed=seed)
     write_edges(graph, out)
     typer.echo(f"Graph: {graph.weights.nnz:,} entries, {out}")
+
+
+def resolved_conditions(asked: list[str], genes: list[Path], *, at_hand: Iterable[str]) -> list[str]:
+    """Conditions whose targets are written as the model writes them (`at_hand`), else by their current symbol.
+
+    What changes is printed. A name that means no gene, or several, stays as it is, and the model says so.
+    """
+    from perturbcast.data.conditions import JOINT
+    from perturbcast.genes.resolve import Naming, Resolver
+
+    naming = Naming(Resolver(given_table(genes)), at_hand)
+    found = []
+    for condition in asked:
+        parts = [part.strip() for part in condition.split(JOINT)]
+        renamed = [naming.name(part) for part in parts]
+        for part, hit in zip(parts, renamed, strict=True):
+            if hit.symbol != part:
+                typer.echo(f"  {part} is {hit.symbol} ({hit.route})")
+        found.append(JOINT.join(hit.symbol for hit in renamed))
+    return found
+
+
+def given_table(genes: list[Path]) -> "GeneTable":
+    """The gene table in some files; NeedsKnowledge where there is none."""
+    from perturbcast.genes.load import load_knowledge
+
+    table = load_knowledge(genes).table
+    if table is None:
+        raise NeedsKnowledge("no gene table was given.", "Pass --genes, or make one with `perturbcast genes fetch`.")
+    return table
 
 
 def edge_genes(knowledge: "GeneKnowledge") -> list[str]:

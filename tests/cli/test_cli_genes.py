@@ -10,7 +10,9 @@ import pandas as pd
 import pytest
 import torch
 
+from perturbcast import Query, ResponseTable, TrainingData, get_model
 from perturbcast.cli import run
+from perturbcast.data.scale import Scale
 from perturbcast.genes.load import load_knowledge
 
 TABLE = (
@@ -109,6 +111,20 @@ def test_a_gene_table_is_fetched_and_its_pages_go(tmp_path, monkeypatch, capsys)
         server.shutdown()
     assert [path.name for path in tmp_path.iterdir()] == ["mouse.parquet"]
     assert load_knowledge([out], targets=["Trp53"]).texts == {"Trp53": "transformation related protein 53"}
+
+
+def test_a_prediction_can_be_asked_for_by_alias_and_id(folder, capsys):
+    genes = np.array(["P53", "MYC", "GATA1", "KLF1"], dtype=object)
+    queries = tuple(Query(str(gene)) for gene in genes)
+    table = ResponseTable("x", Scale.LOG1P_CP10K, genes, queries, -np.eye(4), ("",), np.ones((1, 4)))
+    get_model("mean").fit(TrainingData(responses=table)).save(folder / "model")
+    asked = ["--conditions", "LFS1,ENSG00000136997.2+EKLF,ERYF1", "--genes", str(folder / "table.tsv")]
+    capsys.readouterr()
+    assert run(["predict", str(folder / "model"), *asked, "--out", str(folder / "p.parquet")]) == 0
+    shown = capsys.readouterr().out
+    assert "  LFS1 is P53 (alias)" in shown
+    assert "  ENSG00000136997.2 is MYC (ensembl)" in shown
+    assert list(pd.read_parquet(folder / "p.parquet").iloc[:, 0]) == ["P53", "KLF1+MYC", "ERYF1"]
 
 
 @pytest.mark.parametrize(

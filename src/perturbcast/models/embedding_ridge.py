@@ -68,6 +68,11 @@ class FittedEmbeddingRidge(FittedModel):
         return SideBySide(tables, getattr(self.model, "combination", "sum"))
 
     @cached_property
+    def _weights(self) -> Float[np.ndarray, "feature gene"]:
+        """In the type of the features: converting them for every query takes longer than the product."""
+        return self._state["weights"].astype(np.float64)
+
+    @cached_property
     def _effects(self) -> FixedEffects:
         return FixedEffects.of(self._levelled(self.trained_on))
 
@@ -76,7 +81,8 @@ class FittedEmbeddingRidge(FittedModel):
 
     def _respond(self, query: Query) -> tuple[np.ndarray, np.ndarray | None, Support]:
         level = self._effects.rows(self._levelled([query]))[0] @ self._state["effects"]
-        change = self.chosen.rows([query])[0] @ self._state["weights"]  # (feature,) @ (feature, gene) -> (gene,)
+        features = self.chosen.rows([query])[0]
+        change = features @ self._weights if features.any() else 0.0  # (feature,) @ (feature, gene) -> (gene,)
         return level + change, self._state["sd"], self._support(query)
 
     def _support(self, query: Query) -> Support:
