@@ -2,6 +2,8 @@
 
 import numpy as np
 import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 from model_worlds import featured, mean_l2, table_of
 from sklearn.linear_model import Ridge
 
@@ -72,3 +74,30 @@ def test_a_saved_model_predicts_the_same(edited, tmp_path, fields):
     asked = ["T0", "T4+T5", "T0+T9"]
     again = load(fitted.save(tmp_path / "model"))
     np.testing.assert_allclose(again.predict(asked).response, fitted.predict(asked).response, atol=1e-6)
+
+
+STRANGE = st.one_of(
+    st.text(max_size=12),
+    st.sampled_from(["T0", "t0", "T0+T1", "T1 + T0", "T0+", "+", "ctrl", "ctrl+T3", "ENSG00000141510.3", "T0+T0", ""]),
+    st.from_regex(r"[A-Z0-9]{1,6}(-[A-Z0-9]{1,3})?(\+[A-Z0-9]{1,6})?", fullmatch=True),
+)
+
+
+FITTED = {}
+
+
+def fitted_once(name, training):
+    if name not in FITTED:
+        FITTED[name] = get_model(name).fit(training)
+    return FITTED[name]
+
+
+@settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(st.lists(STRANGE, min_size=1, max_size=30))
+@pytest.mark.parametrize("name", ["embedding-ridge", "embedding-ridge:paper", "linear:paper"])
+def test_any_name_gets_a_prediction_or_a_coded_reason(edited, name, asked):
+    found = fitted_once(name, edited[0]).predict(asked)
+    assert len(found.support) == len(asked)
+    for support, reason, row in zip(found.support, found.reason, found.response, strict=True):
+        assert np.isfinite(row).all() == (reason == "")
+        assert reason == "" or (support == Support.NOTHING and reason.startswith("E5"))
