@@ -103,6 +103,15 @@ def test_screen_without_mitochondrial_genes_is_labelled_by_the_rest_and_said():
     assert found.notes == ("mitochondrial: not told, because no such gene is measured.",)
 
 
+def test_a_share_of_a_single_gene_is_used_and_said():
+    counts = np.random.default_rng(5).poisson(20, size=(60, 3))
+    counts[7, 0] = 500
+    screen = screen_of(counts, genes=("MT-ATP8", "ACTB", "GAPDH"))
+    found = artefact_labels(screen, rule=ArtefactRule(threshold=8.0))
+    assert np.flatnonzero(found.flags["mitochondrial"]).tolist() == [7]
+    assert found.notes == ("mitochondrial: told from one gene, MT-ATP8, so a weak sign of damage.",)
+
+
 def test_expression_tells_shares_but_not_molecules():
     counts = np.random.default_rng(2).poisson(30, size=(50, len(GENES))).astype(np.float64)
     counts[7, 0] = 4000

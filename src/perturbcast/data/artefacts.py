@@ -127,6 +127,7 @@ def artefact_labels(
         elif flag in quality:
             limits[flag] = _limits(flag, quality[flag].to_numpy(), batch, len(names), rule)
             flags[flag] = _beyond(flag, quality[flag].to_numpy(), limits[flag][batch])
+            notes += _rests_on_one_gene(flag, screen, rule)
         else:
             notes.append(_why_not(flag, screen))
     failed = np.any(list(flags.values()), axis=0) if flags else np.zeros(screen.n_cells, dtype=bool)
@@ -158,11 +159,24 @@ def cell_quality(
     found = {"molecules": total} if scale is Scale.COUNTS else {}
     found["genes"] = np.diff(amounts.indptr).astype(np.float64)
     for kind, pattern in FIRST_LETTERS[names].items():
-        chosen = np.array([re.match(pattern, str(gene).upper()) is not None for gene in genes], dtype=bool)
+        chosen = _of_kind(genes, pattern)
         if chosen.any():
             part = np.asarray(amounts[:, chosen].sum(axis=1)).ravel()
             found[kind] = 100 * np.divide(part, total, out=np.zeros_like(total), where=total > 0)
     return pd.DataFrame(found)
+
+
+def _of_kind(genes: np.ndarray, pattern: str) -> Bool[np.ndarray, " gene"]:
+    """Whether the name of a gene begins as those of the kind do."""
+    return np.array([re.match(pattern, str(gene).upper()) is not None for gene in genes], dtype=bool)
+
+
+def _rests_on_one_gene(flag: str, screen: Screen, rule: ArtefactRule) -> list[str]:
+    """What to say of a share that is that of a single gene, as in screens of few genes."""
+    if flag not in SHARES:
+        return []
+    own = screen.genes[_of_kind(screen.genes, FIRST_LETTERS[rule.names][flag])]
+    return [f"{flag}: told from one gene, {own[0]}, so a weak sign of damage."] if len(own) == 1 else []
 
 
 def deviation_limit(
