@@ -15,7 +15,7 @@ from perturbcast.genes.knowledge import GeneGraph, GeneSets
 from perturbcast.genes.similarity import idf_weights, overlap_similarity
 
 BLOCK = 1024  # rows of a similarity matrix that exist at one time
-ROWS_AT_ONCE = 4096  # cells that are dense at one time
+ROWS_AT_ONCE = 1024  # cells that are dense at one time
 
 
 def graph_of_edges(
@@ -175,7 +175,7 @@ def _jaccard_block(membership: sparse.csr_matrix, start: int, stop: int) -> spar
 
 
 def _correlation_block(profiles: np.ndarray | sparse.csr_matrix) -> Callable[[int, int], np.ndarray]:
-    """|Pearson| of some genes to all, computed in float32 from rows that are dense a few thousand at a time."""
+    """|Pearson| of some genes to all, computed in float32 from rows that are dense a thousand at a time."""
     n_rows = profiles.shape[0]
     mean = np.asarray(profiles.mean(axis=0), dtype=np.float64).ravel()
     square = sum((np.asarray(_dense(profiles, at) - mean) ** 2).sum(axis=0) for at in range(0, n_rows, ROWS_AT_ONCE))
