@@ -125,8 +125,12 @@ def with_references(models: Sequence[NamedModel], split: Split) -> list[NamedMod
     return list((references | given).values())
 
 
-def named_models(names: Sequence[str | Model], *, fields: Mapping[str, Any] | None = None) -> list[NamedModel]:
+def named_models(
+    names: Sequence[str | Model | NamedModel], *, fields: Mapping[str, Any] | None = None
+) -> list[NamedModel]:
     """The models of names (`linear`, `mean:cells`), groups and objects, each once, with hyper-parameters set.
+
+    A `NamedModel` keeps its label, and its fields as they are.
 
     A key of `fields` is `model.field` or `field`; the latter is set in every model named that has it. Raises
     UnknownModel, UnknownProfile, BadOption, and UnknownOption for a field that no model named has.
@@ -134,6 +138,9 @@ def named_models(names: Sequence[str | Model], *, fields: Mapping[str, Any] | No
     unused = set(fields or {})
     found: dict[str, NamedModel] = {}
     for name in _expanded(names):
+        if isinstance(name, NamedModel):
+            found.setdefault(name.label, name)
+            continue
         if isinstance(name, Model):
             found.setdefault(name.label, NamedModel(name.label, name))
             continue
@@ -149,7 +156,7 @@ def named_models(names: Sequence[str | Model], *, fields: Mapping[str, Any] | No
     return list(found.values())
 
 
-def _expanded(names: Sequence[str | Model]) -> list[str | Model]:
+def _expanded(names: Sequence[str | Model | NamedModel]) -> list[str | Model | NamedModel]:
     """Names with groups replaced by their members."""
     return [one for name in names for one in (group(name) if isinstance(name, str) and name in GROUPS else [name])]
 

@@ -15,7 +15,7 @@ from perturbcast.benchmarking.compare import summarise
 from perturbcast.benchmarking.dataset import Data, Dataset, load_datasets
 from perturbcast.benchmarking.execute import execute
 from perturbcast.benchmarking.learned_networks import score_networks
-from perturbcast.benchmarking.plan import Plan, make_plan, named_models
+from perturbcast.benchmarking.plan import NamedModel, Plan, make_plan, named_models
 from perturbcast.benchmarking.record import run_record
 from perturbcast.benchmarking.store import TRACEBACK, Store, opened_folder, write_table, write_text
 from perturbcast.benchmarking.work import Worker
@@ -49,7 +49,7 @@ class Benchmark:
 def benchmark(
     data: Data | Sequence[Data],
     *,
-    models: Sequence[str | Model] | str = ("baselines",),
+    models: Sequence[str | Model | NamedModel] | str = ("baselines",),
     splits: Sequence[str | Path] | str = ("singles",),
     seeds: int | Sequence[int] = 1,
     folds: int = 5,

@@ -190,7 +190,7 @@ class Grape(ResponseModel):
     lr: Annotated[float, Range(1e-9)] = 3e-3
     max_steps: Annotated[int, Range(1)] = 150
     batch_size: Annotated[int, Range(1)] = 128
-    patience: Annotated[int, Range(1)] | None = 10
+    patience: Annotated[int, Range(1)] | None = 40
     sources: Literal["all", "published", "text", "sequence"] = "all"  # features; published: text and sequence
     width: Annotated[int, Range(2)] = 32  # of all states; 256 in A.3
     n_heads: Annotated[int, Range(1)] = 4  # of attention and of similarity

@@ -116,18 +116,25 @@ class RelationLayer(nn.Module):
     def masked(self, unmasked: "Unmasked", graph: MessageGraph, changed: Masked) -> Masked:
         """The next states that differ, of queries in which some states do."""
         reach = reach_of(graph, changed.key)
+        n, n_messages = graph.n_nodes, len(reach.source)
+        rows, place = torch.unique(torch.cat([reach.source, _rows(reach, n)]), return_inverse=True)
+        old, new = rows[rows < n], rows[rows >= n] - n
+
+        def table(before: Tensor, after: Tensor) -> Tensor:
+            """Only the rows that take part."""
+            return torch.cat([before[old], after[new]])
+
         parts = self._parts(changed.state)
-        sent = [torch.cat([old, self._whole(c.sent, x)]) for old, (c, x) in zip(unmasked.sent, parts, strict=True)]
-        asked = [torch.cat([old, self._whole(c.asked, x)]) for old, (c, x) in zip(unmasked.asked, parts, strict=True)]
-        row = _rows(reach, graph.n_nodes)
+        sent = [table(x, self._whole(c.sent, y)) for x, (c, y) in zip(unmasked.sent, parts, strict=True)]
+        asked = [table(x, self._whole(c.asked, y)) for x, (c, y) in zip(unmasked.asked, parts, strict=True)]
+        source, own = place[:n_messages], place[n_messages:]
         relation = graph.relation[reach.edge]
         outs = []
         for number in range(N_RELATIONS):
             chosen = torch.nonzero(relation == number)[:, 0]
-            edges = torch.stack([reach.source[chosen], reach.destination[chosen]])
-            wanted = [part[row] for part in asked]
-            outs.append(self._received(number, sent, wanted, edges, graph, reach.edge[chosen]))
-        return Masked(reach.affected, self._joined(outs, torch.cat([unmasked.before, changed.state])[row]))
+            edges = torch.stack([source[chosen], reach.destination[chosen]])
+            outs.append(self._received(number, sent, [x[own] for x in asked], edges, graph, reach.edge[chosen]))
+        return Masked(reach.affected, self._joined(outs, table(unmasked.before, changed.state)[own]))
 
     def _parts(self, states: Tensor) -> list[tuple[Any, Tensor]]:
         """Each relation's attention with the states that it reads."""

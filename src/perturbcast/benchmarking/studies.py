@@ -1,0 +1,183 @@
+"""Studies of one model: what it loses with each of its parts (spec A.8, B.3), and with a spoilt graph (B.4)."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from perturbcast._progress import Progress
+from perturbcast.benchmarking.compare import summarise
+from perturbcast.benchmarking.dataset import Data, load_datasets
+from perturbcast.benchmarking.panel import REFUSED
+from perturbcast.benchmarking.plan import NamedModel, named_models
+from perturbcast.benchmarking.run import benchmark
+from perturbcast.benchmarking.store import write_table, write_text
+from perturbcast.errors import BadOption, NeedsKnowledge
+from perturbcast.genes.degrade import degraded
+from perturbcast.genes.graphs import jaccard_graph
+from perturbcast.genes.knowledge import GeneKnowledge
+
+WAYS = ("remove", "add", "rewire", "permute")  # B.4 a to d
+SHARES = (0.10, 0.25, 0.50)  # B.4
+INTACT = "intact"
+EDGES_EACH, LEAST_JACCARD = 20, 0.1  # of graphs made from gene sets; spec C-1
+SHOWN = (  # metric and gene set of the tables and figures
+    ("l2", "all-notarget"),
+    ("pearson_delta_perturbed", "all-notarget"),
+    ("pds_cosine", "all-notarget"),
+    ("direction_accuracy", "all-notarget"),
+    ("pearson_delta", "all-notarget"),
+    ("dac", "all"),
+)
+
+
+@dataclass(frozen=True)
+class Study:
+    """The scores of a study, and their differences to `reference`, which are paired by query."""
+
+    folder: Path
+    reference: str
+    scores: pd.DataFrame
+    table: pd.DataFrame  # as of `summarise`; baseline and difference are against the reference
+
+
+def ablations_of(name: str, *, fields: Mapping[str, Any] | None = None) -> list[NamedModel]:
+    """A model and one for each of its ablations, those of its card and its profiles `no-...`; BadOption without any."""
+    (full,) = named_models([name], fields=fields)
+    card = full.model.card
+    found = [
+        NamedModel(f"{full.label}, {what}", replace(full.model, **changes)) for what, changes in card.ablations.items()
+    ]
+    without = [profile for profile in card.profiles if profile.startswith("no-")]
+    if without:
+        found += named_models([f"{card.name}:{profile}" for profile in without], fields=fields)
+    if not found:
+        raise BadOption(f"model {name!r} names nothing that can be taken away.", "Name another model, such as grape.")
+    return [full, *found]
+
+
+def ablate(
+    data: Data,
+    *,
+    model: str,
+    out: str | Path,
+    knowledge: GeneKnowledge | Sequence[str | Path] | None = None,
+    fields: Mapping[str, Any] | None = None,
+    metrics_profile: str = "full",
+    **options: Any,
+) -> Study:
+    """A model beside itself without each of its parts, on the same splits; resumable. `options` are of `benchmark`.
+
+    Raises what `ablations_of` and `benchmark` raise.
+    """
+    models = ablations_of(model, fields=fields)
+    done = benchmark(data, models=models, out=out, knowledge=knowledge, metrics_profile=metrics_profile, **options)
+    return _studied(Path(out), done.scores, reference=models[0].label)
+
+
+def degrade(
+    data: Data,
+    *,
+    model: str,
+    out: str | Path,
+    knowledge: GeneKnowledge | Sequence[str | Path] | None = None,
+    ways: Sequence[str] = WAYS,
+    shares: Sequence[float] = SHARES,
+    graph_seeds: int = 5,
+    graphs_only: bool = True,
+    fields: Mapping[str, Any] | None = None,
+    metrics_profile: str = "core",
+    progress: Progress | None = None,
+    **options: Any,
+) -> Study:
+    """A model with its gene graphs spoilt in every way, by every share and graph seed; training and test see the same.
+
+    Gene sets become graphs of their Jaccard index first. With `graphs_only` the model is given these graphs and nothing
+    else, so that it cannot go by other knowledge. Every spoilt graph has a folder of its own; the whole is resumable.
+    Raises NeedsKnowledge without graphs and gene sets, and what `degraded` and `benchmark` raise.
+    """
+    (dataset,) = load_datasets(data, knowledge=knowledge, reading=options.pop("reading", None), progress=progress)
+    known = with_graphs(dataset.knowledge, alone=graphs_only)
+    spoilings = [(way, share, seed) for way in ways for share in shares for seed in range(graph_seeds)]
+    parts = []
+    for way, share, seed in [(INTACT, 0.0, 0), *spoilings]:
+        given = known if way == INTACT else spoilt(known, way, share, seed=seed)
+        name = INTACT if way == INTACT else f"{way} {share:.0%}"
+        done = benchmark(
+            dataset.data,
+            models=[model],
+            out=Path(out) / f"{name.replace(' ', '-').replace('%', '')}-{seed}",
+            knowledge=given,
+            fields=fields,
+            metrics_profile=metrics_profile,
+            progress=progress,
+            **options,
+        )
+        parts += [_labelled(done.scores, name, seed=each) for each in (range(graph_seeds) if way == INTACT else [seed])]
+    return _studied(Path(out), pd.concat(parts, ignore_index=True), reference=INTACT)
+
+
+def with_graphs(knowledge: GeneKnowledge, *, alone: bool) -> GeneKnowledge:
+    """The knowledge with its gene sets turned to graphs, and with nothing but graphs if `alone`; or NeedsKnowledge."""
+    graphs = dict(knowledge.graphs)
+    for name, sets in knowledge.gene_sets.items():
+        graphs[name] = jaccard_graph(sets, top=EDGES_EACH, minimum=LEAST_JACCARD)
+    if not graphs:
+        raise NeedsKnowledge("there is no gene graph to degrade.", "Pass --networks, or gene sets with --genes.")
+    if alone:
+        return GeneKnowledge(table=knowledge.table, graphs=graphs)
+    return replace(knowledge, graphs=graphs, gene_sets={})
+
+
+def spoilt(knowledge: GeneKnowledge, way: str, share: float, *, seed: int) -> GeneKnowledge:
+    """The knowledge with every graph spoilt, under the names that they had."""
+    graphs = {
+        name: replace(degraded(graph, way, share, seed=seed), name=name) for name, graph in knowledge.graphs.items()
+    }
+    return replace(knowledge, graphs=graphs)
+
+
+def _labelled(scores: pd.DataFrame, label: str, *, seed: int) -> pd.DataFrame:
+    """The scores of the one model that is no reference, under another name; seeds are told apart by graph."""
+    simple = scores["model"].isin(["no-change", "mean", "additive"]) | scores["model"].str.startswith("ceiling:")
+    part = scores[~simple]
+    return part.assign(model=label, seed=part["seed"] * 1000 + seed)
+
+
+def _studied(folder: Path, scores: pd.DataFrame, *, reference: str) -> Study:
+    """The study, its table written as parquet and as text."""
+    shown = pd.Series(list(zip(scores["metric"], scores["gene_set"], strict=True)), index=scores.index).isin(SHOWN)
+    table = summarise(scores[shown | (scores["metric"] == REFUSED)], baselines=(reference,))
+    write_table(table, folder / "study.parquet")
+    write_text(markdown(table, reference=reference), folder / "study.md")
+    return Study(folder, reference, scores, table)
+
+
+def markdown(table: pd.DataFrame, *, reference: str) -> str:
+    """The means by model with the paired difference to the reference and its 95 % interval; bold excludes 0."""
+    lines = []
+    for (dataset, split), part in table.groupby(["dataset", "split"], sort=False):
+        part = part[~part["model"].str.startswith("ceiling:")]
+        cells = [pair for pair in SHOWN if ((part["metric"] == pair[0]) & (part["gene_set"] == pair[1])).any()]
+        lines += [f"## {dataset}, {split}", "", f"Differences are to `{reference}`, in pairs.", ""]
+        lines += ["| | " + " | ".join(f"{metric} ({genes})" for metric, genes in cells) + " |"]
+        lines += ["|---" * (len(cells) + 1) + "|"]
+        for model in dict.fromkeys(part["model"]):
+            row = part[part["model"] == model].set_index(["metric", "gene_set"])
+            lines.append(f"| {model} | " + " | ".join(_cell(row, pair, reference) for pair in cells) + " |")
+        lines.append("")
+    return "\n".join(lines)
+
+
+def _cell(row: pd.DataFrame, pair: tuple[str, str], reference: str) -> str:
+    if pair not in row.index:
+        return ""
+    entry: Any = row.loc[[pair]].iloc[0]
+    if entry["baseline"] != reference or not np.isfinite(entry["difference"]):
+        return f"{entry['mean']:.3f}"
+    change = f"{entry['difference']:+.3f} [{entry['diff_low']:+.3f}, {entry['diff_high']:+.3f}]"
+    decided = entry["verdict"] in ("better", "worse")
+    return f"{entry['mean']:.3f} ({f'**{change}**' if decided else change})"

@@ -1,0 +1,121 @@
+"""Figures of the studies: what each part is worth, conditions as violins, spoilt graphs, and maps of genes."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+import pandas as pd
+
+from perturbcast._files import written_whole
+from perturbcast.benchmarking.compare import CEILING
+from perturbcast.benchmarking.gene_maps import GeneMap
+from perturbcast.benchmarking.studies import INTACT, SHOWN, Study
+from perturbcast.report.figures import BEST, FLOOR, GRID, INK, MUTED, OTHER, STYLE, new_figure
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+VIOLINS = (("dac", "all"), ("pearson_delta", "all-notarget"))  # Fig. 4 of GRAPE
+N_PANELS = 3  # metrics in a figure
+
+
+def write_figure(figure: "Figure", path: Path) -> None:
+    """Writes a PNG, whole or not at all."""
+    import matplotlib as mpl
+
+    with written_whole(path) as draft, mpl.rc_context(STYLE):
+        figure.savefig(draft, format="png", dpi=150, bbox_inches="tight", facecolor="white")
+
+
+def differences(study: Study) -> "Figure":
+    """Paired differences to the reference with 95 % intervals, one panel a metric, one line a model."""
+    table = study.table[(study.table["baseline"] == study.reference) & (study.table["model"] != study.reference)]
+    table = table[~table["model"].str.startswith(CEILING)]
+    order = list(dict.fromkeys(table["model"]))
+    shown = [pair for pair in SHOWN if len(_of(table, pair))][:N_PANELS]
+    figure, axes = new_figure(1, len(shown), width=3.3 * len(shown) + 1.8, height=0.26 * len(order) + 1.1)
+    for number, (axis, pair) in enumerate(zip(axes[0], shown, strict=True)):
+        _draw_differences(axis, _of(table, pair), order, title=" ".join(pair), named=number == 0)
+    return figure
+
+
+def _of(table: pd.DataFrame, pair: tuple[str, str]) -> pd.DataFrame:
+    return table[(table["metric"] == pair[0]) & (table["gene_set"] == pair[1])]
+
+
+def _draw_differences(axis: "Axes", table: pd.DataFrame, order: Sequence[str], *, title: str, named: bool) -> None:
+    place = {model: len(order) - 1 - number for number, model in enumerate(order)}
+    for row in table.to_dict("records"):
+        y, colour = place[row["model"]], {"better": BEST, "worse": FLOOR}.get(row["verdict"], OTHER)
+        axis.plot([row["diff_low"], row["diff_high"]], [y, y], color=colour, linewidth=2.5, solid_capstyle="round")
+        axis.plot(row["difference"], y, "o", color=colour, markersize=6, markeredgecolor="white")
+    higher = bool(table["higher_is_better"].iloc[0])
+    axis.axvline(0, color=INK, linewidth=0.9)
+    axis.set_yticks(list(place.values()), list(place) if named else [""] * len(place))
+    axis.set_ylim(-0.6, len(order) - 0.4)
+    axis.grid(axis="x", color=GRID, linewidth=0.8)
+    axis.set_axisbelow(True)
+    axis.set_xlabel(f"change of {title}\n{'higher is better →' if higher else '← lower is better'}")
+
+
+def violins(study: Study) -> "Figure":
+    """Scores of single conditions under every model (GRAPE, Fig. 4), with their medians."""
+    scores = study.scores[~study.scores["model"].str.startswith(CEILING) & study.scores["value"].notna()]
+    shown = [pair for pair in VIOLINS if len(_of(scores, pair))]
+    order = [model for model in dict.fromkeys(scores["model"]) if len(_of(scores[scores["model"] == model], shown[0]))]
+    figure, axes = new_figure(len(shown), 1, width=0.75 * len(order) + 1.6, height=2.6 * len(shown) + 1.0)
+    for number, (axis, pair) in enumerate(zip(axes[:, 0], shown, strict=True)):
+        part = _of(scores, pair)
+        found = [part.loc[part["model"] == model, "value"].to_numpy() for model in order]
+        drawn = [(place, values) for place, values in enumerate(found) if len(values) > 1 and np.ptp(values) > 0]
+        body = axis.violinplot([v for _, v in drawn], [p for p, _ in drawn], showmedians=True, widths=0.8)
+        for shape in body["bodies"]:
+            shape.set_facecolor(BEST)
+        for line in ("cmedians", "cbars", "cmins", "cmaxes"):
+            body[line].set_color(INK)
+            body[line].set_linewidth(0.9)
+        named = number == len(shown) - 1
+        axis.set_xticks(range(len(order)), order if named else [""] * len(order), rotation=40, ha="right")
+        axis.set_ylabel(" ".join(pair))
+        axis.grid(axis="y", color=GRID, linewidth=0.8)
+    return figure
+
+
+def spoilt_graphs(study: Study) -> "Figure":
+    """Paired change with the share of the graph that is spoilt, a line a way, one panel a metric."""
+    table = study.table[study.table["model"] != INTACT].copy()
+    named = table["model"].str.extract(r"^(?P<way>\w+) (?P<share>\d+)%$")
+    table = table.assign(way=named["way"], share=named["share"].astype(float)).dropna(subset=["share"])
+    shown = [pair for pair in SHOWN if len(_of(table, pair))][:N_PANELS]
+    ways = list(dict.fromkeys(table["way"]))
+    figure, axes = new_figure(1, len(shown), width=3.5 * len(shown) + 0.6, height=3.1)
+    for axis, pair in zip(axes[0], shown, strict=True):
+        part = _of(table, pair)
+        for way, colour, shift in zip(ways, (BEST, FLOOR, "#e67700", "#5f3dc4"), (-0.9, -0.3, 0.3, 0.9), strict=False):
+            line = part[part["way"] == way].sort_values("share")
+            error = np.abs(line[["diff_low", "diff_high"]].to_numpy().T - line["difference"].to_numpy())
+            axis.errorbar(line["share"] + shift, line["difference"], error, marker="o", color=colour, label=way)
+        axis.axhline(0, color=INK, linewidth=0.9)
+        higher = "higher is better ↑" if part["higher_is_better"].iloc[0] else "lower is better ↓"
+        axis.set_ylabel(f"change of {' '.join(pair)}\n{higher}")
+        axis.set_xlabel("share of edges or names spoilt, %")
+    axes[0, 0].legend(frameon=False, fontsize=8)
+    return figure
+
+
+def biotype_maps(maps: Sequence[GeneMap]) -> "Figure":
+    """Genes in two principal axes by biotype, and how far neighbours agree."""
+    figure, axes = new_figure(1, len(maps), width=2.9 * len(maps), height=3.1)
+    for axis, found in zip(axes[0], maps, strict=True):
+        for kind, colour, size in ((False, OTHER, 4), (True, FLOOR, 7)):
+            rows = found.non_coding == kind
+            axis.scatter(*found.place[rows].T, s=size, color=colour, label="non-coding" if kind else "coding", lw=0)
+        axis.set_title(f"{found.title}\nseparation {found.separation:.2f}", fontsize=9)
+        axis.set_xticks([])
+        axis.set_yticks([])
+        axis.set_xlabel("first axis", color=MUTED)
+    axes[0, 0].set_ylabel("second axis", color=MUTED)
+    axes[0, -1].legend(frameon=False, fontsize=8, markerscale=2)
+    return figure

@@ -1,0 +1,95 @@
+"""The studies: what a model loses with its parts, and with spoilt graphs; their tables and figures."""
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from perturbcast.benchmarking.gene_maps import gene_map, separation
+from perturbcast.benchmarking.studies import INTACT, ablate, ablations_of, degrade, spoilt, with_graphs
+from perturbcast.errors import BadOption, NeedsKnowledge
+from perturbcast.genes.knowledge import GeneKnowledge
+from perturbcast.models.check_world import check_world
+from perturbcast.models.registry import all_models, get_model
+from perturbcast.report.study_figures import biotype_maps, write_figure
+from perturbcast.report.study_files import write_study
+
+
+@pytest.fixture(scope="module")
+def training():
+    return check_world().training
+
+
+def test_every_ablation_of_a_card_is_a_model_of_its_own_name_and_differs_from_the_whole():
+    for name, model in all_models().items():
+        if not model.card.ablations:
+            continue
+        for profile in (name, f"{name}:paper"):
+            found = ablations_of(profile)
+            labels = [named.label for named in found]
+            assert len(set(labels)) == len(labels) == len(model.card.ablations) + 1
+            assert all(label.startswith(f"{found[0].label}, ") for label in labels[1:])
+            assert sum(named.model == found[0].model for named in found[1:]) <= 1  # a profile may lack the part itself
+
+
+def test_model_without_parts_is_refused():
+    with pytest.raises(BadOption, match="nothing that can be taken away"):
+        ablations_of("mean")
+
+
+def test_degrading_compares_spoilt_graphs_with_the_intact_one(training, tmp_path):
+    asked = {"model": "kernel-ridge", "knowledge": training.knowledge, "ways": ("permute",), "shares": (0.5,)}
+    study = degrade(training.responses, out=tmp_path, graph_seeds=2, folds=2, **asked)
+    table = study.table.set_index(["model", "metric", "gene_set"])
+    assert set(study.table["model"]) == {INTACT, "permute 50%"}
+    place = ("permute 50%", "l2", "all-notarget")
+    assert table.loc[place, "baseline"] == INTACT
+    own, intact = table.loc[place, "mean"], table.loc[(INTACT, "l2", "all-notarget"), "mean"]
+    assert table.loc[place, "difference"] == pytest.approx(own - intact)
+    assert own > intact
+    assert "permute 50%" in (tmp_path / "study.md").read_text()
+    assert [path.name for path in write_study(study)] == ["study.md", "spoilt_graphs.png"]
+    again = degrade(training.responses, out=tmp_path, graph_seeds=2, folds=2, **asked)
+    pd.testing.assert_frame_equal(again.table, study.table)
+
+
+def test_graphs_keep_their_names_and_gene_sets_become_graphs(training):
+    known = with_graphs(training.knowledge, alone=True)
+    assert set(known.graphs) == {"likeness", "signs"}
+    assert not known.texts
+    bad = spoilt(known, "remove", 0.5, seed=0)
+    assert bad.graphs["likeness"].name == "likeness"
+    assert bad.graphs["likeness"].weights.nnz < 0.6 * known.graphs["likeness"].weights.nnz
+    assert with_graphs(training.knowledge, alone=False).texts
+    with pytest.raises(NeedsKnowledge):
+        with_graphs(GeneKnowledge(), alone=True)
+
+
+def test_separation_is_one_for_clusters_and_none_for_noise(tmp_path):
+    rng = np.random.default_rng(0)
+    marked = rng.random(300) < 0.3
+    noise = rng.normal(size=(300, 4))
+    assert abs(separation(noise, marked)) < 0.1
+    found = gene_map("clusters", noise + 20 * marked[:, None], marked)
+    assert found.separation == pytest.approx(1.0)
+    write_figure(biotype_maps([found, found]), tmp_path / "maps.png")
+    assert (tmp_path / "maps.png").stat().st_size > 5000
+
+
+@pytest.mark.slow
+def test_ablating_compares_every_part_with_the_whole(training, tmp_path):
+    quick = dict(get_model("grape").card.quick) | {"max_steps": 10}
+    study = ablate(
+        training.responses,
+        model="grape",
+        out=tmp_path,
+        knowledge=GeneKnowledge(embeddings=training.knowledge.embeddings),
+        fields={name: value for name, value in quick.items() if name not in ("sources",)},
+        metrics_profile="full",
+        folds=2,
+    )
+    compared = study.table[(study.table["metric"] == "l2") & (study.table["baseline"] == "grape")]
+    refused = set(study.scores.loc[study.scores["metric"] == "prediction", "model"])
+    assert {"grape, random features", "grape, no attention"} <= set(compared["model"])
+    assert refused == {"grape, text only", "grape, sequence only"}
+    names = [path.name for path in write_study(study)]
+    assert names == ["study.md", "differences.png", "violins.png", "report.html"]
