@@ -6,9 +6,12 @@ import numpy as np
 import pytest
 
 from perturbcast.data.conditions import targets_of
+from perturbcast.genes.graphs import gene_sets_of
+from perturbcast.genes.knowledge import GeneKnowledge
 from perturbcast.models.base import TrainingData
 from perturbcast.models.check_world import check_world
 from perturbcast.models.kernel_ridge import KernelRidge
+from perturbcast.models.sharper_views import beginning_views, sharper_views
 from perturbcast.models.spectral_fit import Axes, combined, left_out_of, solved
 from perturbcast.models.spectral_ridge import SpectralRidge, best_gain
 
@@ -77,3 +80,31 @@ def test_beats_kernel_ridge_in_direction_where_few_perturbations_are_strong():
         return float(np.mean([np.corrcoef(a, b)[0, 1] for a, b in zip(found, asked.response, strict=True)]))
 
     assert correlation(SpectralRidge()) > correlation(KernelRidge()) + 0.01
+
+
+def test_symbols_of_a_family_are_alike_and_rare_sets_decide():
+    knowledge = GeneKnowledge(
+        gene_sets={
+            "sets": gene_sets_of(
+                "sets", [("pair", ["PSMB1", "PSMB5"]), ("all", [f"G{n}X" for n in range(9)] + ["PSMB1"])]
+            )
+        }
+    )
+    views = {view.name: view for view in sharper_views(knowledge)}
+    rare = views["sets:rare-cosine"]
+    names = ["PSMB1", "PSMB5", "G1X"]
+    kernel = rare.kernel(rare.rows(names), rare.rows(names))
+    assert kernel[0, 1] > 0.9 > 0.5 > kernel[0, 2]
+
+
+def test_beginnings_of_symbols_tell_families():
+    genes = [f"{family}{number}" for family in ("PSMB", "FOXA", "IRF", "CEBP", "MED") for number in range(3)]
+    genes += [
+        f"{first}{second}Q{number}"
+        for number, (first, second) in enumerate(
+            zip("ABCDEHJKLNOQRSTUVWXYZ" * 9, "QWERTYUIOPASDFGHJKLZXCVBNM" * 8, strict=False)
+        )
+    ]
+    (view,) = beginning_views(sorted(genes))
+    kernel = view.kernel(view.rows(["PSMB0"]), view.rows(["PSMB1", "FOXA1"]))[0]
+    assert kernel[0] > 2 * kernel[1]

@@ -15,34 +15,33 @@ from perturbcast.data.responses import ResponseTable
 from perturbcast.errors import NotEnoughTraining
 from perturbcast.models.base import Answers, FittedModel, Model, ModelCard, TrainingData
 from perturbcast.models.calibrated import calibrated_sd, group_errors, restored_errors
-from perturbcast.models.condition_kernels import ConditionKernel, Conditions, kernels_for
+from perturbcast.models.condition_kernels import Conditions
 from perturbcast.models.conformal import ErrorModel
 from perturbcast.models.fields import Range
 from perturbcast.models.fixed_effects import FixedEffects
-from perturbcast.models.gene_views import restored_view
 from perturbcast.models.holdouts import COMBINATIONS, TARGETS, holdouts, question_of
-from perturbcast.models.kernel_ridge import FEWEST_QUERIES, covariance_of, kernel_state
+from perturbcast.models.kernel_ridge import FEWEST_QUERIES
 from perturbcast.models.knowledge_views import response_view, views_of
-from perturbcast.models.leave_one_out import LeaveOneOut, best_factor, best_weights
 from perturbcast.models.on_target import OnTarget
-from perturbcast.models.spectral_fit import Axes, Solved, combined, left_out_of, solved
+from perturbcast.models.sharper_views import sharper_views
+from perturbcast.models.spectral_side import Scaled, Side, Solution
 
 AT_ONCE = 1024  # queries answered together: bounds memory, not results
 LARGEST_GAIN = 2.0
-WIDEST = 3.0  # a predicted size is within this factor of the usual one
 
 
 class FittedSpectralRidge(FittedModel):
-    """Fixed effects + gain * size(P) * direction(P), both from the likeness of P to training conditions."""
+    """Fixed effects + gain * mean over sides of size(P) * direction(P), from the likeness of P to training."""
 
     @cached_property
-    def _kernels(self) -> list[ConditionKernel]:
-        kernels = []
-        for number, local in self._state["kernel.reach"]:
-            prefix = f"view.{number}."
-            arrays = {key[len(prefix) :]: value for key, value in self._state.items() if key.startswith(prefix)}
-            kernels.append(ConditionKernel(restored_view(arrays) if arrays else None, local=bool(local)))
-        return kernels
+    def sides(self) -> list[Side]:
+        """The solutions whose mean is predicted: of the usual views, and with further ones."""
+        found = []
+        for number in range(int(self._state["n_sides"][0])):
+            prefix = f"side.{number}."
+            own = {key.removeprefix(prefix): value for key, value in self._state.items() if key.startswith(prefix)}
+            found.append(Side.restored(own))
+        return found
 
     @cached_property
     def _training(self) -> Conditions:
@@ -97,13 +96,11 @@ class FittedSpectralRidge(FittedModel):
 
     def _predicted(self, queries: Sequence[Query]) -> tuple[np.ndarray, np.ndarray]:
         """(query, gene) predictions without own genes, and whether any view knows a target of the query."""
-        likeness = Conditions.of(queries).between(self._kernels, self._state["kernel.reach_weights"], self._training)
         effects = self._effects.rows(queries)
-        found = likeness @ self._state["alpha"] + effects @ self._state["effects"]  # (query, 1 + gene)
+        found = [side.predict(queries, effects, self._training) for side in self.sides]
         gain = np.array([self._state[f"gain.{self.question(query)}"][0] for query in queries])
-        level = effects @ self._state["level"]
-        known = np.asarray(likeness.any(axis=1))
-        return level + (gain * size_of(found[:, 0]))[:, None] * found[:, 1:], known
+        change = np.mean([response for response, _ in found], axis=0)
+        return effects @ self._state["level"] + gain[:, None] * change, np.any([known for _, known in found], axis=0)
 
     def _support(self, query: Query, known: bool) -> Support:
         if query in self.seen:
@@ -125,7 +122,9 @@ class SpectralRidge(Model):
     no longer speak for all. The shared kernel weights minimise the exact mean leave-one-out L2 of that. Then every
     principal axis of the scaled responses has a ridge of its own, by exact leave-one-out: axes that knowledge does not
     predict fall away, those it predicts are shrunk less. The log length is one more axis; what it predicts scales
-    the answer. Gains and intervals come from targets, and combinations, left out in closed form.
+    the answer. Two solutions are averaged: of the usual views of the kernel ridge, and of these with `sharper_views`
+    (rare sets, topics of texts, axes of graphs, beginnings of symbols). Gains and intervals come from targets, and
+    combinations, left out in closed form.
     """
 
     card: ClassVar[ModelCard] = ModelCard(
@@ -135,10 +134,11 @@ class SpectralRidge(Model):
         source="ours, after spec D-17; Rasmussen and Williams 2006, chapters 2 and 5",
         predicts=frozenset({"unseen_single", "unseen_double", "unseen_context"}),
         uses_knowledge=True,
-        profiles={"plus": {}},
+        profiles={"plus": {}, "usual-views": {"more_views": False}},
     )
     fitted_class: ClassVar[type[FittedModel]] = FittedSpectralRidge
     evenness: Annotated[float, Range(0.0, 1.0)] = 0.75  # power of the length that conditions are divided by; 0: raw
+    more_views: bool = True  # average with a solution that also sees rare sets, topics, graph axes, symbols
     on_target: bool = True  # a target's own gene gets the mean on-target effect; B-10
     folds: Annotated[int, Range(2)] = 10  # in which targets, and combinations, are left out for gains and intervals
     search_limit: Annotated[int, Range(32)] = 400  # queries on which kernel weights are searched
@@ -154,78 +154,24 @@ class SpectralRidge(Model):
         if self.on_target:
             response, own = OnTarget.set_aside(table)
             table = replace(table, response=response)
-        views = [*views_of(training.knowledge), *response_view(training.responses)]
-        kernels = kernels_for(views, Conditions.of(table.queries))
         scaled = Scaled.of(table, evenness=self.evenness)
-        weights, kernel = self._kernel(table, scaled, kernels, seed=seed)
-        parts = solved(scaled.coordinates, kernel, scaled.effects)
-        state = _learned(scaled, parts) | kernel_state(kernels, weights) | {"own.effect": own}
+        usual = [*views_of(training.knowledge), *response_view(training.responses)]
+        more = sharper_views(training.knowledge) if self.more_views else []
+        solutions = [
+            Solution.of(table, scaled, views, search_limit=self.search_limit, seed=seed)
+            for views in ([usual, [*usual, *more]] if more else [usual])
+        ]
+        state = {"own.effect": own, "level": scaled.level, "n_sides": np.array([len(solutions)])}
+        state[f"gain.{TARGETS}"] = np.ones(1)
+        for number, solution in enumerate(solutions):
+            state |= {f"side.{number}.{name}": array for name, array in solution.state(scaled).items()}
         for kind in (TARGETS, COMBINATIONS):
-            state |= _calibrated(table, scaled, parts, kind=kind, folds=self.folds, seed=seed)
+            state |= _calibrated(table, scaled, solutions, kind=kind, folds=self.folds, seed=seed)
         return FittedSpectralRidge(self, training.responses, state, split_fingerprint=training.split_fingerprint)
-
-    def _kernel(
-        self, table: ResponseTable, scaled: "Scaled", kernels: list[ConditionKernel], *, seed: int
-    ) -> tuple[np.ndarray, np.ndarray]:
-        """(β, Σ β_m K_m over training queries)."""
-        part = np.arange(table.n_queries)
-        if len(part) > self.search_limit:
-            part = np.sort(np.random.default_rng(seed).choice(len(part), self.search_limit, replace=False))
-        some = Conditions.of([table.queries[row] for row in part])
-        stack = np.array([some.between([kernel], np.ones(1), some) for kernel in kernels])
-        stack = stack.reshape(len(kernels), len(part), len(part))
-        direction = scaled.coordinates[:, 1:]
-        products = direction @ direction.T
-        weights = best_weights(LeaveOneOut(products[np.ix_(part, part)], stack, scaled.effects[part]))
-        whole = covariance_of(Conditions.of(table.queries), kernels, weights, None)
-        factor = best_factor(LeaveOneOut(products, whole[None], scaled.effects), np.ones(1))
-        return weights * factor, whole * factor
-
-
-@dataclass(frozen=True)
-class Scaled:
-    """Training responses less fixed effects as log sizes and scaled directions, in coordinates: size first."""
-
-    effects: Float[np.ndarray, "query effect"]
-    level: Float[np.ndarray, "effect gene"]
-    coordinates: Float[np.ndarray, "query axis"]  # column 0: log of what the direction was divided by
-    back: Float[np.ndarray, "direction gene"]
-
-    @classmethod
-    def of(cls, table: ResponseTable, *, evenness: float) -> "Scaled":
-        """Direction and size of every training response."""
-        effects = FixedEffects.of(table.queries).rows(table.queries)
-        level = np.linalg.lstsq(effects, table.response, rcond=None)[0]
-        rest = table.response - effects @ level
-        length = np.linalg.norm(rest, axis=1)
-        usual = float(np.median(length)) or 1.0
-        log_size = evenness * np.log(np.clip(length / usual, 1 / WIDEST, WIDEST))
-        axes = Axes.of(rest / np.exp(log_size)[:, None])
-        return cls(effects, level, np.column_stack([log_size, axes.coordinates]), axes.back)
-
-    def response(self, coordinates: Float[np.ndarray, "row axis"]) -> Float[np.ndarray, "row gene"]:
-        """Responses less fixed effects of rows in coordinates."""
-        return size_of(coordinates[:, 0])[:, None] * (coordinates[:, 1:] @ self.back)
-
-
-def size_of(log_size: Float[np.ndarray, " row"]) -> Float[np.ndarray, " row"]:
-    """Factor on a direction, within bounds."""
-    return np.exp(np.clip(log_size, -np.log(WIDEST), np.log(WIDEST)))
-
-
-def _learned(scaled: Scaled, parts: list[Solved]) -> dict[str, np.ndarray]:
-    """Dual weights and fixed effects of size (first column) and genes, and the level."""
-    alpha, effects = combined(parts, scaled.coordinates.shape[1])
-    return {
-        "alpha": np.column_stack([alpha[:, :1], alpha[:, 1:] @ scaled.back]).astype(np.float32),
-        "effects": np.column_stack([effects[:, :1], effects[:, 1:] @ scaled.back]),
-        "level": scaled.level,
-        f"gain.{TARGETS}": np.ones(1),
-    }
 
 
 def _calibrated(
-    table: ResponseTable, scaled: Scaled, parts: list[Solved], *, kind: str, folds: int, seed: int
+    table: ResponseTable, scaled: Scaled, solutions: Sequence[Solution], *, kind: str, folds: int, seed: int
 ) -> dict[str, np.ndarray]:
     """Gain and errors of one question, from rows that are left out to ask it; nothing where none can be."""
     asked = [fold.valid for fold in holdouts(table.queries, n_folds=folds, seed=seed) if fold.kind == kind]
@@ -233,7 +179,7 @@ def _calibrated(
         return {}
     total, count = np.zeros_like(table.response), np.zeros(table.n_queries)
     for rows in asked:
-        total[rows] += scaled.response(left_out_of(parts, scaled.coordinates, rows))
+        total[rows] += np.mean([solution.left_out(scaled, rows) for solution in solutions], axis=0)
         count[rows] += 1
     out = np.flatnonzero(count)
     found = total[out] / count[out][:, None]
