@@ -22,6 +22,7 @@ from perturbcast.models.gpo_vae import GpoVae
 from perturbcast.networks.infer_mean_difference import MeanDifference
 from perturbcast.networks.scores import Pairs, auprc, precision_recall, signed_accuracy, truth_of_world
 from perturbcast.networks.universe import universe_of
+from perturbcast.training.plan import RunOptions
 
 SMALL = {"n_latent": 4, "encoder_width": 16, "decoder_width": 16, "n_particles": 2, "n_averaged": 20}
 SMALL |= {"max_epochs": 4, "batch_size": 128, "embedding_width": 8, "embedding_layers": 2, "align_steps": 60}
@@ -95,7 +96,9 @@ def test_without_knowledge_an_unlisted_graph_is_refused():
 def named_graph(edges):
     """Knowledge with one graph, named `regulators`."""
     sources, targets = zip(*edges, strict=True)
-    return GeneKnowledge(graphs={"regulators": graph_of_edges("regulators", sources, targets, directed=True)})
+    likely = np.full(len(sources), 0.9)
+    graph = graph_of_edges("regulators", sources, targets, weights=likely, directed=True)
+    return GeneKnowledge(graphs={"regulators": graph})
 
 
 def test_a_graph_of_other_genes_is_refused_and_one_with_some_unknown_genes_says_so():
@@ -112,6 +115,51 @@ def test_a_graph_of_other_genes_is_refused_and_one_with_some_unknown_genes_says_
 def test_fewer_hops_than_none_are_refused():
     with pytest.raises(BadOption, match=r"E110.*n_hops=-1"):
         GpoVae.make("plus", n_hops=-1)
+
+
+@pytest.mark.slow
+def test_knowledge_of_edges_helps_more_than_that_of_other_edges_harms():
+    gained, lost = [], []
+    for seed in (70, 71, 72, 73):
+        world = simulate(n_cells=2000, n_genes=80, n_targets=20, n_doubles=0, seed=seed)
+        truth, universe = truth_of_world(world), universe_of(world.screen)
+        listed = truth.edges()
+        pairs = zip(listed["source"].astype(str), listed["target"].astype(str), strict=True)
+        edges = [pair for pair in pairs if pair[0] in world.targets][::2]
+        rng, genes = np.random.default_rng(seed), world.screen.genes.astype(str)
+        groups = [sorted(world.targets), sorted(set(genes) - set(world.targets))]
+        other = {gene: str(new) for names in groups for gene, new in zip(names, rng.permutation(names), strict=True)}
+        graphs = {"none": None, "true": edges, "renamed": [(other[a], other[b]) for a, b in edges]}
+        found = {}
+        for name, given in graphs.items():
+            knowledge = GeneKnowledge() if given is None else named_graph(given)
+            model = small(align_steps=300, max_epochs=1, unseen="refuse", prior_graph="regulators" if given else "")
+            fitted = model.fit(replace(TrainingData.of(world.screen), knowledge=knowledge))
+            found[name] = auprc(Pairs.of(fitted.network_of_genes(), truth, universe))
+        gained.append(found["true"] - found["none"])
+        lost.append(found["none"] - found["renamed"])
+    assert np.mean(gained) > 0.02
+    assert np.mean(lost) < np.mean(gained)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("profile", ["plus", "paper"])
+def test_two_processes_have_the_loss_curve_of_one(world, profile):
+    training = TrainingData.of(world.screen.take(np.arange(0, 2500, 3)))
+    model = small(profile, max_epochs=2, unseen="refuse")
+    one = model.fit(training, seed=3)
+    two = model.fit(training, seed=3, options=RunOptions(devices=2))
+    np.testing.assert_allclose(two.losses, one.losses, rtol=1e-4)
+    query = one.trained_on[0]
+    np.testing.assert_allclose(two.predict([query]).response, one.predict([query]).response, atol=2e-3)
+
+
+@pytest.mark.parametrize("profile", ["plus", "paper"])
+def test_short_numbers_train(world, profile):
+    training = TrainingData.of(world.screen.take(np.arange(0, 2500, 3)))
+    found = small(profile, max_epochs=2, unseen="refuse").fit(training, options=RunOptions(precision="bf16"))
+    assert np.isfinite(found.losses).all()
+    assert np.isfinite(found.predict([found.trained_on[0]]).response).all()
 
 
 def test_prior_graph_raises_the_edges_that_it_lists():

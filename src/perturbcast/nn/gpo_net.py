@@ -75,10 +75,15 @@ class GpoNet(CradleNet):
 
     @property
     def penalties(self) -> Penalties:
-        """Sparsity and ridge of the mean-effect alignment; an edge that knowledge makes likely costs less."""
+        """Sparsity and ridge of the mean-effect alignment; an edge that knowledge makes likely costs less.
+
+        It costs √((1 - π_ab) / (1 - π)): without the root, knowledge that is wrong does two thirds of the harm that
+        right knowledge does good (docs/GPO_VAE.md), with it half.
+        """
         background = self.gpo.cradle.mask_prior
         coupling = None if self.coupling.shape[0] == 1 else self.coupling
-        return Penalties(self.gpo.sparsity, self.gpo.ridge, (1 - self.prior) / (1 - background), coupling)
+        cost = torch.sqrt((1 - self.prior) / (1 - background))
+        return Penalties(self.gpo.sparsity, self.gpo.ridge, cost, coupling)
 
     def mask_prior(self, present: Int[Tensor, " row"]) -> float | Tensor:
         """Prior probability of the edges of the genes present: π, or π_ab where knowledge has a word."""
