@@ -172,7 +172,7 @@ class Gears(ResponseModel):
             },
             "plus": {},
         },
-        quick={"max_steps": 20, "folds": 2, "hidden": 8, "max_epochs": 2, "pairs": 64},
+        quick={"max_steps": 12, "folds": 2, "hidden": 8, "max_epochs": 2, "pairs": 768},
     )
     fitted_class: ClassVar[type[FittedModel]] = FittedGears
     learn_from: Literal["cells", "responses"] = "responses"  # cells: as published

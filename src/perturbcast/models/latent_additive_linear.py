@@ -1,0 +1,37 @@
+"""PerturBench's linear additive model: a control cell plus an effect per target (spec E.4)."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+import numpy as np
+
+from perturbcast.models.base import ModelCard
+from perturbcast.models.pair_family import PairModel, TargetInputs
+
+
+@dataclass(frozen=True)
+class LinearAdditive(PairModel):
+    """ŷ = softplus(control cell + A · targets), A from 0; profiles as those of latent-additive."""
+
+    card: ClassVar[ModelCard] = ModelCard(
+        name="linear-additive",
+        title="Linear additive on cells",
+        summary="Adds one effect per target to control cells, learned from cells by gradient.",
+        source="PerturBench, Wu et al. 2024, arXiv:2408.10609; spec E.4",
+        predicts=frozenset({"unseen_single", "unseen_double", "unseen_context"}),
+        needs_cells=True,
+        uses_knowledge=True,
+        profiles={"paper": {"targets_by": "name", "lr": 4.7e-3, "weight_decay": 1.8e-8, "max_epochs": 500}, "plus": {}},
+        quick={"max_epochs": 5, "batch_size": 64, "lr": 2e-3},
+    )
+
+    def network(
+        self, inputs: TargetInputs, *, positive: bool, given: Mapping[str, np.ndarray], rows: Any = None
+    ) -> Any:
+        """The network for these inputs."""
+        from perturbcast.nn.perturbench_net import LinearAdditiveNet
+
+        return LinearAdditiveNet(
+            n_genes=len(given["control"]), n_own=inputs.n_own, n_inputs=inputs.width, positive=positive
+        )

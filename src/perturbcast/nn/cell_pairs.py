@@ -1,0 +1,86 @@
+"""Batches of cells as expression, each beside a control cell, with what its targets are as a vector of inputs."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, fields, replace
+from itertools import pairwise
+
+import numpy as np
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+
+from perturbcast.data.screen import Screen
+
+
+@dataclass(frozen=True)
+class PairBatch:
+    """Cells of one process; all processes together have `n_everywhere`."""
+
+    values: Float[Tensor, "cell gene"]  # expression
+    basal: Float[Tensor, "cell gene"]  # of the control cell beside each
+    dose: Float[Tensor, "cell input"]
+    query: Int[Tensor, " cell"]  # number among the conditions in contexts of the source; -1 for control
+    context: Int[Tensor, " cell"]
+    n_everywhere: int
+    n_parts: int = 1
+
+    def mean(self, per_cell: Float[Tensor, " cell"]) -> Float[Tensor, ""]:
+        """This process's part of the mean over the whole batch; the parts average to it."""
+        return per_cell.sum() * (self.n_parts / self.n_everywhere)
+
+    def to(self, device: torch.device) -> "PairBatch":
+        """The batch on another device."""
+        names = [entry.name for entry in fields(self) if not entry.name.startswith("n_")]
+        return replace(self, **{name: getattr(self, name).to(device) for name in names})
+
+
+@dataclass(frozen=True)
+class CellPairs:
+    """Where the training engine takes its batches from. Genes are in order of name."""
+
+    screen: Screen
+    control: Int[np.ndarray, " cell"]  # position of the control cell beside each cell
+    dose: Float[np.ndarray, "condition input"]  # by condition of the screen
+    query: Int[np.ndarray, " cell"]
+    context: Int[np.ndarray, " cell"]  # into the contexts of training
+    order: Int[np.ndarray, " gene"]
+
+    @property
+    def n_cells(self) -> int:
+        """How many cells there are to choose from."""
+        return self.screen.n_cells
+
+    def controls(self) -> Int[np.ndarray, " control"]:
+        """Control cells."""
+        return np.flatnonzero(self.screen.is_control)
+
+    def expression(self, cells: Int[np.ndarray, " chosen"]) -> Float[np.ndarray, "chosen gene"]:
+        """Expression of some cells, dense, genes in order of name."""
+        return np.ascontiguousarray(self.screen.expression(cells).toarray()[:, self.order], dtype=np.float32)
+
+    def batch(self, cells: Int[np.ndarray, " chosen"], *, rank: int = 0, n_parts: int = 1) -> PairBatch:
+        """The share of one process in a batch of cells."""
+        bounds = np.linspace(0, len(cells), n_parts + 1).astype(np.int64)
+        own = cells[int(bounds[rank]) : int(bounds[rank + 1])]
+        dose = self.dose[self.screen.condition_code[own]]
+        return PairBatch(
+            values=torch.from_numpy(self.expression(own)),
+            basal=torch.from_numpy(self.expression(self.control[own])),
+            dose=torch.from_numpy(np.ascontiguousarray(dose, dtype=np.float32)),
+            query=torch.from_numpy(self.query[own]),
+            context=torch.from_numpy(self.context[own].astype(np.int64)),
+            n_everywhere=len(cells),
+            n_parts=n_parts,
+        )
+
+
+def dense_layers(sizes: Sequence[int], *, dropout: float = 0.0, norm: bool = False) -> torch.nn.Sequential:
+    """Linear layers with leaky ReLUs between them, and normalisation and dropout where asked."""
+    layers: list[torch.nn.Module] = []
+    for number, (n_in, n_out) in enumerate(pairwise(sizes)):
+        layers.append(torch.nn.Linear(n_in, n_out))
+        if number < len(sizes) - 2:
+            layers += [torch.nn.LayerNorm(n_out)] if norm else []
+            layers += [torch.nn.LeakyReLU()]
+            layers += [torch.nn.Dropout(dropout)] if dropout else []
+    return torch.nn.Sequential(*layers)

@@ -1,0 +1,170 @@
+"""The network of GraphVCI: a gene graph with learned edges, an encoder, a product decoder, counterfactuals (E.1)."""
+
+from typing import NamedTuple
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor, nn
+from torch.nn.functional import softplus
+
+from perturbcast.nn.cell_pairs import PairBatch
+from perturbcast.nn.divergences import normal_kl
+from perturbcast.nn.trunk import Gaussian
+
+LEAST_SD = 1e-3  # E-2, E-3
+HALF_LOG_2_PI = 0.9189385332046727
+SAMPLES = 3  # of the latent cell in training; E-4
+
+
+class GivenGroups(NamedTuple):
+    """What the counterfactual term compares with: mean and variance of the cells of each training query."""
+
+    mean: Float[Tensor, "query gene"]
+    variance: Float[Tensor, "query gene"]
+    dose: Float[Tensor, "query input"]
+    context: Int[Tensor, " query"]
+
+
+class GeneGraphLayer(nn.Module):
+    """g_i = ReLU(Σ_j a_ij F_j Θ + b), a the softmax over the edges into i of learned logits (E-1)."""
+
+    def __init__(self, source: Int[Tensor, " edge"], destination: Int[Tensor, " edge"], *, n_genes: int, width: int):
+        super().__init__()
+        self.register_buffer("given_source", source, persistent=False)
+        self.register_buffer("given_destination", destination, persistent=False)
+        self.features = nn.Parameter(torch.randn(n_genes, width))
+        self.logits = nn.Parameter(torch.zeros(len(source)))
+        self.layer = nn.Linear(width, width)
+
+    def attention(self) -> Float[Tensor, " edge"]:
+        """Weight of each edge; those into one gene sum to 1."""
+        from torch_geometric.utils import softmax
+
+        return softmax(self.logits, self.get_buffer("given_destination"), num_nodes=len(self.features))
+
+    def forward(self) -> Float[Tensor, "gene state"]:
+        """State of each gene."""
+        states = self.layer(self.features)
+        message = states[self.get_buffer("given_source")] * self.attention()[:, None]
+        total = torch.zeros_like(states).index_add(0, self.get_buffer("given_destination"), message)
+        return torch.relu(total)
+
+
+class GraphVciNet(nn.Module):
+    """Encoder, decoder and the three terms of E-4 with the counterfactual in `match` mode.
+
+    In training the names of targets are withheld from half of the cells where more is known of them, so that targets
+    never seen can be asked.
+    """
+
+    def __init__(
+        self,
+        *,
+        edges: tuple[Int[Tensor, " edge"], Int[Tensor, " edge"]],
+        n_genes: int,
+        n_own: int,
+        n_inputs: int,
+        n_contexts: int,
+        width: int,
+        weights: tuple[float, float, float],
+        groups: GivenGroups | None = None,
+    ) -> None:
+        super().__init__()
+        self.n_own, self.n_inputs, self.n_contexts, self.weights = n_own, n_inputs, n_contexts, weights
+        self.graph = GeneGraphLayer(*edges, n_genes=n_genes, width=width)
+        self.of_cell = nn.Sequential(nn.Linear(n_genes, 2 * width), nn.ReLU(), nn.Linear(2 * width, 2 * width))
+        self.of_context = nn.Embedding(n_contexts, 16)
+        n_given = 2 * width + n_inputs + 16
+        self.trunk = nn.Sequential(
+            nn.Linear(n_given, width), nn.ReLU(), nn.Linear(width, width), nn.ReLU(), nn.Linear(width, width)
+        )
+        self.of_graph = nn.Linear(width, width)
+        self.heads = nn.ModuleList(nn.Linear(width, width) for _ in range(2))
+        self.reader = nn.Sequential(nn.Linear(width + n_inputs, width), nn.ReLU(), nn.Linear(width, width))
+        with torch.no_grad():
+            next(self.reader.parameters())[:, width:] = 0.0  # treatments start without effect
+        self.readouts = nn.ModuleList(nn.Linear(width, width, bias=False) for _ in range(2))
+        for name, tensor in ({} if groups is None else groups._asdict()).items():
+            self.register_buffer(f"given_group_{name}", tensor, persistent=False)
+
+    def posterior(
+        self,
+        values: Float[Tensor, "cell gene"],
+        dose: Float[Tensor, "cell input"],
+        context: Int[Tensor, " cell"],
+        genes: Float[Tensor, "gene state"],
+    ) -> Gaussian:
+        """q(z | y, t, x), means not below 0 (E-2)."""
+        given = torch.cat([self.of_cell(values), dose, self.of_context(context)], dim=1)
+        unit = self.trunk(given) + self.of_graph(genes.mean(dim=0))
+        mean, spread = (torch.relu(head(unit)) for head in self.heads)
+        return Gaussian(mean, (softplus(spread) + LEAST_SD) ** 2)
+
+    def decoded(
+        self, z: Float[Tensor, "cell state"], dose: Float[Tensor, "cell input"], genes: Float[Tensor, "gene state"]
+    ) -> Gaussian:
+        """p(y | z, t): products of the cell's state with two readings of each gene's (E-3)."""
+        cell = self.reader(torch.cat([z, dose], dim=1))
+        mean, spread = (cell @ readout(genes).T for readout in self.readouts)
+        return Gaussian(mean, (softplus(spread) + LEAST_SD) ** 2)
+
+    def expression(
+        self, basal: Float[Tensor, "cell gene"], dose: Float[Tensor, "cell input"], context: Int[Tensor, " cell"]
+    ) -> Float[Tensor, "cell gene"]:
+        """What control cells of some contexts would be with the targets; mean of the latent cell."""
+        return self.counterfactual(basal, torch.zeros_like(dose), dose, context)
+
+    def counterfactual(
+        self,
+        values: Float[Tensor, "cell gene"],
+        dose: Float[Tensor, "cell input"],
+        other: Float[Tensor, "cell input"],
+        context: Int[Tensor, " cell"],
+    ) -> Float[Tensor, "cell gene"]:
+        """What cells that got `dose` would be with `other` instead."""
+        genes = self.graph()
+        return self.decoded(self.posterior(values, dose, context, genes).mean, other, genes).mean
+
+    def terms(self, batch: PairBatch, *, seed: int) -> dict[str, Float[Tensor, ""]]:
+        """ω0 times the negative log likelihood, ω1 times the counterfactual's misfit, ω2 times the divergence (E-4)."""
+        genes = self.graph()
+        dose = self._withheld(batch.dose)
+        posterior = self.posterior(batch.values, dose, batch.context, genes)
+        likelihood = torch.zeros(())
+        for _ in range(SAMPLES if self.training else 1):
+            z = posterior.draw(torch.randn_like(posterior.mean))
+            likelihood = likelihood + batch.mean(normal_nll(batch.values, self.decoded(z, dose, genes)).mean(dim=1))
+        found = {"likelihood": self.weights[0] * likelihood / (SAMPLES if self.training else 1)}
+        other = self._others(batch.context)
+        wanted = self._withheld(self.get_buffer("given_group_dose")[other])
+        imagined = self.decoded(z, wanted, genes).mean
+        mean, variance = (self.get_buffer(f"given_group_{part}")[other] for part in ("mean", "variance"))
+        found["match"] = self.weights[1] * batch.mean(match_nll(imagined, mean, variance).mean(dim=1))
+        back = self.posterior(imagined, wanted, batch.context, genes)
+        divergence = normal_kl(posterior, Gaussian(back.mean.detach(), back.variance.detach()))
+        found["divergence"] = self.weights[2] * batch.mean(divergence.mean(dim=1))
+        return found
+
+    def _others(self, context: Int[Tensor, " cell"]) -> Int[Tensor, " cell"]:
+        """A training query at random of each cell's context."""
+        same = self.get_buffer("given_group_context")[None] == context[:, None]
+        same = same | ~same.any(dim=1, keepdim=True)  # a context of control cells alone borrows from all
+        return torch.multinomial(same.float(), 1)[:, 0]
+
+    def _withheld(self, dose: Float[Tensor, "cell input"]) -> Float[Tensor, "cell input"]:
+        if not self.training or self.n_own == self.n_inputs:
+            return dose
+        kept = (torch.rand(len(dose), 1, device=dose.device) < 0.5).to(dose.dtype)
+        return torch.cat([dose[:, : self.n_own] * kept, dose[:, self.n_own :]], dim=1)
+
+
+def normal_nll(values: Float[Tensor, "cell gene"], given: Gaussian) -> Float[Tensor, "cell gene"]:
+    """-ln N(y; mean, variance) of each entry."""
+    return 0.5 * ((values - given.mean) ** 2 / given.variance + torch.log(given.variance)) + HALF_LOG_2_PI
+
+
+def match_nll(
+    imagined: Float[Tensor, "cell gene"], mean: Float[Tensor, "cell gene"], variance: Float[Tensor, "cell gene"]
+) -> Float[Tensor, "cell gene"]:
+    """Minus the mean over a group's cells of ln N(ŷ; y_k, 1), from the group's mean and its biased variance (E-4)."""
+    return 0.5 * ((imagined - mean) ** 2 + variance) + HALF_LOG_2_PI

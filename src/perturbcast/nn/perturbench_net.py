@@ -1,0 +1,105 @@
+"""Networks from a control cell and targets to a perturbed cell: PerturBench's reference models (spec E.4)."""
+
+from abc import ABC, abstractmethod
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+from torch.nn.functional import softplus
+
+from perturbcast.nn.cell_pairs import PairBatch, dense_layers
+
+
+class PairNet(nn.Module, ABC):
+    """A network that predicts a cell from the control cell beside it; sub-classes say how.
+
+    The first `n_own` inputs name the training targets one by one, the others hold what is known of them. In training
+    the names are withheld from half of the cells where there is anything else, so that what is known is used.
+    """
+
+    def __init__(self, *, n_own: int, n_inputs: int, positive: bool) -> None:
+        super().__init__()
+        self.n_own, self.n_inputs, self.positive = n_own, n_inputs, positive
+
+    @abstractmethod
+    def level(self, basal: Float[Tensor, "cell gene"], dose: Float[Tensor, "cell input"]) -> Float[Tensor, "cell gene"]:
+        """Expression before it is made positive."""
+
+    def expression(
+        self, basal: Float[Tensor, "cell gene"], dose: Float[Tensor, "cell input"]
+    ) -> Float[Tensor, "cell gene"]:
+        """Predicted expression; above 0 where that of training is."""
+        found = self.level(basal, dose)
+        return softplus(found) if self.positive else found
+
+    def withheld(self, dose: Float[Tensor, "cell input"]) -> Float[Tensor, "cell input"]:
+        """The inputs, names taken from half of the cells in training."""
+        if not self.training or self.n_own == self.n_inputs:
+            return dose
+        kept = (torch.rand(len(dose), 1, device=dose.device) < 0.5).to(dose.dtype)
+        return torch.cat([dose[:, : self.n_own] * kept, dose[:, self.n_own :]], dim=1)
+
+    def terms(self, batch: PairBatch, *, seed: int) -> dict[str, Float[Tensor, ""]]:
+        """Mean squared error."""
+        found = self.expression(batch.basal, self.withheld(batch.dose))
+        return {"error": batch.mean(((found - batch.values) ** 2).mean(dim=1))}
+
+
+class LinearAdditiveNet(PairNet):
+    """ŷ = softplus(x + A · targets)."""
+
+    def __init__(self, *, n_genes: int, n_own: int, n_inputs: int, positive: bool) -> None:
+        super().__init__(n_own=n_own, n_inputs=n_inputs, positive=positive)
+        self.effect = nn.Linear(n_inputs, n_genes, bias=False)
+        nn.init.zeros_(self.effect.weight)
+
+    def level(self, basal: Float[Tensor, "cell gene"], dose: Float[Tensor, "cell input"]) -> Float[Tensor, "cell gene"]:
+        """The control cell and the sum of the effects."""
+        return basal + self.effect(dose)
+
+
+class LatentAdditiveNet(PairNet):
+    """ŷ = softplus(Dec(Enc(x) + Enc_P(targets)))."""
+
+    def __init__(
+        self, *, n_genes: int, n_own: int, n_inputs: int, positive: bool, width: int, n_latent: int, dropout: float
+    ) -> None:
+        super().__init__(n_own=n_own, n_inputs=n_inputs, positive=positive)
+        self.encoder = dense_layers([n_genes, width, n_latent], dropout=dropout)
+        self.of_targets = dense_layers([n_inputs, width, n_latent], dropout=dropout)
+        self.decoder = dense_layers([n_latent, width, n_genes], dropout=dropout)
+
+    def level(self, basal: Float[Tensor, "cell gene"], dose: Float[Tensor, "cell input"]) -> Float[Tensor, "cell gene"]:
+        """The decoded sum of the latent cell and the latent targets."""
+        return self.decoder(self.encoder(basal) + self.of_targets(dose))
+
+
+class DecoderOnlyNet(PairNet):
+    """ŷ = softplus(m + Dec(targets)): the control cell is not looked at, only m, the level of the mean of controls."""
+
+    def __init__(
+        self,
+        *,
+        n_genes: int,
+        n_own: int,
+        n_inputs: int,
+        positive: bool,
+        width: int,
+        dropout: float,
+        control: Float[Tensor, " gene"],
+    ) -> None:
+        super().__init__(n_own=n_own, n_inputs=n_inputs, positive=positive)
+        self.decoder = dense_layers([n_inputs, width, n_genes], dropout=dropout)
+        for parameter in self.decoder[-1].parameters():
+            nn.init.zeros_(parameter)
+        self.register_buffer("start", inverse_softplus(control) if positive else control)
+
+    def level(self, basal: Float[Tensor, "cell gene"], dose: Float[Tensor, "cell input"]) -> Float[Tensor, "cell gene"]:
+        """The decoded targets."""
+        found: Tensor = self.get_buffer("start") + self.decoder(dose)
+        return found
+
+
+def inverse_softplus(values: Float[Tensor, " gene"]) -> Float[Tensor, " gene"]:
+    """What softplus makes the values of; values below 0.01 count as that."""
+    return torch.log(torch.expm1(values.clamp(min=0.01)))
