@@ -5,15 +5,17 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
-from vae_worlds import best_f1, count_world, mask_world
+from vae_worlds import best_f1, count_world, mask_world, two_contexts
 
-from perturbcast.data.conditions import CONTROL
+from perturbcast.data.conditions import CONTROL, Query
 from perturbcast.data.prediction import Support
 from perturbcast.data.scale import Scale
 from perturbcast.data.screen import InMemory
 from perturbcast.errors import BadOption, CannotPredict, NeedsCells, NotCounts, NotEnoughTraining
 from perturbcast.models.capabilities import SamplesCells, TrainsByGradient
 from perturbcast.models.check_world import check_world
+from perturbcast.models.conditional_vae import ConditionalVae
+from perturbcast.models.cradle_vae import CradleVae
 from perturbcast.models.sams_vae import SamsVae
 from perturbcast.models.svae_plus import SvaePlus
 from perturbcast.training.plan import RunOptions
@@ -22,7 +24,7 @@ SMALL = {"n_latent": 4, "encoder_width": 16, "decoder_width": 16, "n_particles":
 SMALL |= {"max_epochs": 4, "batch_size": 128}
 GUIDE = {"embedding_width": 8, "embedding_layers": 2}
 LEARNS = {"n_latent": 8, "encoder_width": 32, "decoder_width": 32, "n_particles": 2, "n_averaged": 128}
-LEARNS |= {"max_epochs": 100, "batch_size": 64, "lr": 1e-2, "patience": 15}
+LEARNS |= {"max_epochs": 50, "batch_size": 64, "lr": 1e-2, "patience": 15}
 
 
 def small(kind, **changes):
@@ -137,6 +139,7 @@ def mask_f1(**fields):
     return best_f1(found, world.mask), chance
 
 
+@pytest.mark.slow  # 1,300 steps of a deep network
 def test_masks_of_the_sams_simulator_are_found():
     found, chance = mask_f1(lr=1e-2, max_epochs=60)
     assert found > 0.65
@@ -147,6 +150,53 @@ def test_masks_of_the_sams_simulator_are_found():
 def test_masks_of_the_sams_simulator_are_found_almost_without_error_when_trained_long():
     found, _ = mask_f1(lr=3e-3, max_epochs=250, guide="mean-field", mask_prior=0.001)
     assert found > 0.9
+
+
+# ------------------------------------------------------------------------------------------------- how sure, and where
+def test_sd_covers_observed_responses_and_grows_with_the_targets_of_an_unseen_combination(counts):
+    world, fitted = counts
+    table = world.training.responses
+    found = fitted.predict(table.queries)
+    inside = np.abs(found.response - table.response) <= 1.96 * found.sd
+    assert 0.85 < inside.mean() < 0.99
+    single, other, double = fitted.predict(["G004", "G005", "G004+G005"]).sd
+    assert double.mean() > 1.1 * max(single.mean(), other.mean())
+
+
+def test_published_predictions_have_no_sd_and_networks_without_draws_no_spread():
+    training = count_world(n_targets=3, cells_each=20, doubles=()).training
+    assert small(SamsVae, average="independent").fit(training).predict(["G000"]).sd is None
+    fitted = small(ConditionalVae).fit(training)
+    assert not fitted.spread(Query("G000")).any()
+    assert (fitted.predict(["G000"]).sd > 0).all()
+
+
+SLOWLY = [pytest.param(kind, marks=pytest.mark.slow) for kind in (SvaePlus, CradleVae)]  # the same code once more
+
+
+@pytest.mark.parametrize("kind", [SamsVae, ConditionalVae, *SLOWLY])
+def test_responses_may_differ_between_contexts(kind):
+    training = two_contexts()
+    table = training.responses
+    guide = GUIDE if kind in (SamsVae, CradleVae) else {}
+    fitted = kind(**(LEARNS | {"max_epochs": 15}), **guide).fit(training)
+    found = fitted.predict(table.queries)
+    assert np.corrcoef(found.response.ravel(), table.response.ravel())[0, 1] > 0.6
+    here, there = fitted.predict([Query("G000", "K562"), Query("G000", "RPE1")]).response
+    assert not np.allclose(here, there, atol=0.05)
+    assert set(fitted.mask()) <= {"G000", "G001", "G002", "G003"} | set(table.conditions)
+    own = fitted._in_table_order(fitted._controls["RPE1"])
+    assert np.abs(own - table.control[1]).mean() < np.abs(own - table.control[0]).mean()
+    assert fitted.sample_cells(Query("G001", "RPE1"), n_cells=3).shape == (3, 30)
+    assert np.isfinite(fitted.evidence_bound(training.screen.take(np.arange(20)), n_particles=5)).all()
+
+
+def test_context_with_control_cells_alone_is_predicted_from_the_others():
+    training = two_contexts()
+    table = training.responses
+    seen = replace(training, responses=table.take(table.context_code == 0))
+    found = small(SamsVae).fit(seen).predict([Query("G000", "RPE1")])
+    assert found.support == (Support.CONTEXT,)
 
 
 # ------------------------------------------------------------------------------------------------------- bad input

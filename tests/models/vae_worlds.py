@@ -1,6 +1,6 @@
 """Worlds with known latent masks and effects, in which the VAE family is tested (spec 13.2)."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from scipy import sparse
@@ -77,6 +77,29 @@ class CountWorld:
     training: TrainingData
     log_share: dict[str, np.ndarray]
     depth: float
+
+
+def two_contexts(*, seed=0) -> TrainingData:
+    """Two cell lines that differ in base and answer to the same targets with opposite sign in half of the genes."""
+    rng = np.random.default_rng(seed)
+    n_targets, n_genes, each = 4, 30, 80
+    base = rng.normal(size=(2, n_genes))
+    delta = (rng.random((n_targets, n_genes)) < 0.3) * rng.choice([-1.5, 1.5], (n_targets, n_genes))
+    turned = np.stack([np.ones(n_genes), np.where(np.arange(n_genes) % 2, 1, -1)])
+    names = (*(f"G{number:03d}" for number in range(n_targets)), CONTROL)
+    counts, condition, context = [], [], []
+    for line in range(2):
+        for place in range(n_targets + 1):
+            effect = delta[place] * turned[line] if place < n_targets else 0.0
+            share = np.exp(base[line] + effect)
+            n_cells = each * (3 if place == n_targets else 1)
+            counts.append(rng.poisson(1000 * share / share.sum() * rng.standard_gamma(5.0, (n_cells, n_genes)) / 5.0))
+            condition += [place] * n_cells
+            context += [line] * n_cells
+    values = np.vstack(counts).astype(np.float32)
+    screen = screen_of(values, names, np.array(condition), scale=Scale.COUNTS)
+    code = np.array(context, dtype=np.int32)
+    return TrainingData.of(replace(screen, contexts=("K562", "RPE1"), context_code=code))
 
 
 def count_world(

@@ -17,6 +17,8 @@ from perturbcast.data.screen import Screen
 from perturbcast.errors import CannotPredict, NeedsCells, NotCounts, NotEnoughTraining, did_you_mean
 from perturbcast.models.base import FittedModel, Model, TrainingData, decode_text, encode_text
 from perturbcast.models.fields import Range
+from perturbcast.models.residuals import residual_of
+from perturbcast.nn.contexts import context_columns
 
 if TYPE_CHECKING:
     from perturbcast.nn.average import Averages
@@ -118,13 +120,27 @@ class FittedLatent(FittedModel):
     def _control_mean(self) -> np.ndarray:
         return self._mean_of(CONTROL)
 
-    def _mean_of(self, condition: str) -> np.ndarray:
-        """(gene,) average expression of a condition, genes in the order of the network."""
-        dosage = self.dosage(condition)
+    def _mean_of(self, condition: str, context: str | None = None) -> np.ndarray:
+        """(gene,) average expression of a condition, genes as in the network; in the first context unless told."""
+        dosage = self._dosage_of(Query(condition, self.contexts[0] if context is None else context))
         if self._latent.average == "common":
             return self._averages.mean(dosage)
-        key = int.from_bytes(condition.encode()[-8:], "big")  # independent draws for every condition
+        name = f"{condition}|{context}" if context else condition
+        key = int.from_bytes(name.encode()[-8:], "big")  # independent draws for every condition
         return self._averages.published(dosage, key=key)
+
+    @cached_property
+    def _controls(self) -> dict[str, np.ndarray]:
+        """(gene,) average expression of control per context."""
+        return {context: self._mean_of(CONTROL, context) for context in self.contexts}
+
+    def _dosage_of(self, query: Query) -> Float[np.ndarray, " column"]:
+        """Dosage of a query: that of its condition, and 1 for its context where the network is told contexts."""
+        row = self.dosage(query.condition)
+        for name in context_columns((query.context,)):
+            if name in self.columns:
+                row[self.columns[name]] = 1.0
+        return row
 
     def dosage(self, condition: str) -> Float[np.ndarray, " column"]:
         """1 in the condition's own column if it has one, else in those of its targets; CannotPredict if none."""
@@ -138,8 +154,27 @@ class FittedLatent(FittedModel):
         return row
 
     def _respond(self, query: Query) -> tuple[np.ndarray, np.ndarray | None, Support]:
-        response = self._mean_of(query.condition) - self._control_mean
-        return self._in_table_order(response), None, self._support(query)
+        response = self._mean_of(query.condition, query.context) - self._controls[query.context]
+        support = self._support(query)
+        return self._in_table_order(response), self._sd_of(query, support), support
+
+    def _sd_of(self, query: Query, support: Support) -> Float[np.ndarray, " gene"] | None:
+        """Standard deviation of a new observed response around the predicted; None where it was not learned.
+
+        Variances add up: what the posterior of masks and embeddings leaves open, and, per gene, what else observed
+        responses of training lie from the predicted, noise of their cells included; the latter once for every target of
+        a combination never seen. It does not grow where cells are few: masks then stay shut, and are sure of it.
+        """
+        residual = self._state.get("residual")
+        if residual is None:
+            return None
+        times = 1 if support in (Support.SEEN, Support.CONTEXT) else len(targets_of(query.condition))
+        return np.asarray(np.sqrt(self.spread(query) ** 2 + times * residual.astype(np.float64) ** 2))
+
+    def spread(self, query: Query) -> Float[np.ndarray, " gene"]:
+        """Standard deviation of the predicted response over draws of masks and embeddings; 0 without them."""
+        reference = self._dosage_of(Query(CONTROL, query.context))
+        return self._in_table_order(self._averages.spread(self._dosage_of(query), reference))
 
     def _support(self, query: Query) -> Support:
         if query in self.seen:
@@ -154,7 +189,7 @@ class FittedLatent(FittedModel):
 
         As deep as the training cells. CannotPredict for targets without a column.
         """
-        dosage = self.dosage(self._as_query(query).condition)
+        dosage = self._dosage_of(self._as_query(query))
         return self._in_table_order(self._averages.cells(dosage, n_cells=n_cells, seed=seed))
 
     def evidence_bound(self, screen: Screen, *, n_particles: int = 100, seed: int = 0) -> Float[np.ndarray, " cell"]:
@@ -186,7 +221,9 @@ class FittedLatent(FittedModel):
         if name is None:
             return {}
         logits = self._state[name].astype(np.float64)
-        return dict(zip(self.columns, 1 / (1 + np.exp(-logits)), strict=True))
+        contexts = set(context_columns(self.contexts))
+        probability = zip(self.columns, 1 / (1 + np.exp(-logits)), strict=True)
+        return {name: row for name, row in probability if name not in contexts}
 
     @property
     def losses(self) -> Float[np.ndarray, "epoch 2"]:
@@ -268,6 +305,8 @@ class LatentModel(Model):
         likelihood = self._likelihood_for(screen)
         train_cells, valid_cells = held_out_cells(screen.n_cells, share=self.validation, seed=seed)
         columns = self.columns(training.responses.queries)
+        if len(screen.contexts) > 1:
+            columns = (*columns, *context_columns(screen.contexts))
         source, told = self.source(screen, columns=columns, train_cells=train_cells, seed=seed)
         mean, sd = source.moments(train_cells, logarithm=likelihood == "counts")
         with seeded(derived_seed(seed, "first weights")):
@@ -288,6 +327,10 @@ class LatentModel(Model):
         state |= {"columns": encode_text(columns), "likelihood": encode_text([likelihood])}
         state |= {"losses": _losses(trained.history)}
         state |= _starts(network.eval(), source, train_cells[screen.is_control[train_cells]]) | told
+        if self.average == "common":
+            bare = self.fitted_class(self, training.responses, state)
+            assert isinstance(bare, FittedLatent)
+            state["residual"] = residual_of(bare, training.responses, spread=bare.spread)
         fitted = self.fitted_class(self, training.responses, state, split_fingerprint=training.split_fingerprint)
         assert isinstance(fitted, FittedLatent)
         return fitted

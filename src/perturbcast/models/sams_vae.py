@@ -13,6 +13,8 @@ class SamsVae(LatentModel):
     """z ~ 𝒩(0, I), h = z + Σ_p dose · (E ⊙ M)_p, counts ~ NB(ℓ·softmax dec(h), θ); equations (8) to (12).
 
     Combinations add up in latent space. Targets without training cells are refused: their rows are untrained (5.9).
+    Where a screen has several contexts, each has an offset of its own, as if it were a target, and responses may differ
+    between them; the published model knows none.
     `paper`: KLs by samples, predictions by (26), starts from the prior, 30,000 steps at 3e-4 without early stopping.
     `plus` (default): exact KLs, common random numbers, starts from the posteriors of control cells, libraries as deep
     as the training cells, a learning rate of 3e-3 and a tenth of the steps.

@@ -16,6 +16,8 @@ from perturbcast.nn.predictive import PER, MeanLogExpression, drawn_counts
 from perturbcast.nn.trunk import Gaussian
 
 CHUNK = 256  # particles decoded at a time; memory is a few times chunk x genes
+DRAWS, HELD_CELLS = 12, 16  # of the global variables, and cells that share each, to tell how far means vary
+HELD_CHUNK = 1_000_000  # number of their chunk, beyond those of means
 PAPER_DEPTH = 1e4  # ℓ of equation (26)
 
 
@@ -49,6 +51,7 @@ class Averages:
     basal: Gaussian | None = None
     seed: int = 0
     _chunks: dict[int, tuple[Tensor, MeanLogExpression | None]] = field(default_factory=dict)
+    _references: dict[bytes, np.ndarray] = field(default_factory=dict)
 
     @torch.no_grad()
     def mean(self, dosage: Float[np.ndarray, " column"]) -> Float[np.ndarray, " gene"]:
@@ -64,6 +67,32 @@ class Averages:
                 found = log_mean(decoder.log_share(*parts))
             total = total + found.numpy() * (n_here / self.n_particles)
         return np.asarray(total)
+
+    @torch.no_grad()
+    def spread(
+        self, dosage: Float[np.ndarray, " column"], reference: Float[np.ndarray, " column"]
+    ) -> Float[np.ndarray, " gene"]:
+        """Standard deviation of the difference of two means over draws of the global variables (masks, embeddings).
+
+        All draws start from the same cells, so cells that differ add nothing; 0 where a network draws nothing.
+        """
+        key = reference.tobytes()
+        if key not in self._references:
+            draws = range(DRAWS if reference.any() else 1)  # control without a context has nothing to draw
+            self._references[key] = np.stack([self._held_mean(reference, draw) for draw in draws])
+        means = np.stack([self._held_mean(dosage, draw) for draw in range(DRAWS)])
+        return np.asarray(np.std(means - self._references[key], axis=0, ddof=1))
+
+    def _held_mean(self, dosage: np.ndarray, draw: int) -> np.ndarray:
+        """Mean over some cells that share one draw of the global variables."""
+        basal, log_mean = self._chunk(HELD_CHUNK, HELD_CELLS)
+        given = torch.from_numpy(np.asarray(dosage, dtype=np.float32))
+        parts = self.network.decoder_input(
+            given, basal, lambda column: HeldNoise(stream(self.seed, 10, draw, column), n_everywhere=0)
+        )
+        decoder = self.network.decoder
+        found = decoder.mean(*parts).double().mean(dim=0) if log_mean is None else log_mean(decoder.log_share(*parts))
+        return np.asarray(found.numpy())
 
     @torch.no_grad()
     def published(self, dosage: Float[np.ndarray, " column"], *, key: int) -> Float[np.ndarray, " gene"]:
@@ -129,6 +158,18 @@ class Averages:
             given, basal, lambda column: _noise(self.seed, 9, number, column)
         )
         return parts
+
+
+class HeldNoise(Noise):
+    """One draw of each global variable, the same for all particles."""
+
+    def normal(self, *shape: int) -> Float[Tensor, "..."]:
+        """Standard normal numbers, equal along the first axis."""
+        return super().normal(1, *shape[1:]).expand(shape)
+
+    def uniform(self, *shape: int) -> Float[Tensor, "..."]:
+        """Numbers in [0, 1), equal along the first axis."""
+        return super().uniform(1, *shape[1:]).expand(shape)
 
 
 def _noise(*parts: int) -> Noise:

@@ -12,6 +12,7 @@ from perturbcast.data.scale import Scale
 from perturbcast.data.screen import Screen
 from perturbcast.errors import NotCounts
 from perturbcast.nn.batch import Batch
+from perturbcast.nn.contexts import context_rows
 
 BLOCK = 2048  # cells that a pass over all of them holds at a time
 
@@ -21,7 +22,8 @@ class CellBatches:
     """Where the training engine takes its batches from. Memory is that of the screen plus one dense batch.
 
     `dosage` has a row per condition of the screen; a cell has the row of its condition. `order` puts genes in the
-    order in which the network has them. `n_trained` are training cells per dosage column.
+    order in which the network has them. `n_trained` are training cells per dosage column. Columns that begin with
+    `CONTEXT` are contexts: a cell has 1 in that of its own.
     """
 
     screen: Screen
@@ -31,6 +33,7 @@ class CellBatches:
     library: Float[np.ndarray, " cell"]
     n_trained: Float[np.ndarray, " row"]
     extra: Mapping[str, np.ndarray] = field(default_factory=dict)  # (cell, ...) values, such as quality labels
+    of_context: Float[np.ndarray, "context row"] | None = None  # added to the dosage; None without such columns
 
     @classmethod
     def of(
@@ -46,15 +49,21 @@ class CellBatches:
         Order of name makes what is learned independent of the order of genes in the file.
         """
         dosage = dosage_rows(screen.conditions, columns)
-        received = dosage[screen.condition_code[train_cells]] != 0
+        of_context = context_rows(screen.contexts, columns)
+        n_trained = np.bincount(screen.condition_code[train_cells], minlength=len(dosage)) @ (dosage != 0)
+        if of_context is not None:
+            n_trained = (
+                n_trained + np.bincount(screen.context_code[train_cells], minlength=len(of_context)) @ of_context
+            )
         return cls(
             screen=screen,
             order=np.argsort(screen.genes.astype(str), kind="stable"),
             columns=tuple(columns),
             dosage=dosage,
             library=library_sizes(screen),
-            n_trained=received.sum(axis=0).astype(np.float32),
+            n_trained=n_trained.astype(np.float32),
             extra={} if extra is None else dict(extra),
+            of_context=of_context,
         )
 
     @property
@@ -67,6 +76,8 @@ class CellBatches:
         bounds = np.linspace(0, len(cells), n_parts + 1).astype(np.int64)
         mine = slice(int(bounds[rank]), int(bounds[rank + 1]))
         doses = self.dosage[self.screen.condition_code[cells]]
+        if self.of_context is not None:
+            doses = doses + self.of_context[self.screen.context_code[cells]]
         present = np.flatnonzero(doses.any(axis=0))
         own = cells[mine]
         values = self.screen.stored(own).toarray()[:, self.order]

@@ -277,9 +277,15 @@ class CradleNet(nn.Module):
 
     # --------------------------------------------------------------------------------------------------- predictions
     def control_posterior(self, batch: Batch) -> Gaussian:
-        """q(z) of control cells with their labels, at the mean of the artefact embeddings."""
+        """q(z) of control cells with their labels, at the mean of the artefact embeddings.
+
+        Their only offset, if any, is that of their context: one draw of it.
+        """
         labels = batch.extra["artefact"]
         offset = batch.values.new_zeros(len(batch.values), self.shape.offset_width)
+        if len(batch.present):
+            drawn = self.guide.draw(batch.present, batch.noise(0), n_particles=1)
+            offset = (batch.dosage @ drawn.offset)[0]
         found: Gaussian = self.encoder(batch.values, offset, labels @ self.artefact.posterior().mean)
         return found
 

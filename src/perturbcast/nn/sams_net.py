@@ -112,9 +112,14 @@ class SamsNet(nn.Module):
         return importance_weighted_bound(log_prob - standard_normal_log_ratio(basal, posterior).sum(-1))
 
     def control_posterior(self, batch: Batch) -> Gaussian:
-        """q(z) of control cells, which have no offset."""
-        given = (batch.values.new_zeros(len(batch.values), self.shape.n_latent),) if self.shape.correlated_basal else ()
-        return self.encoder(batch.values, *given)
+        """q(z) of control cells, whose only offset, if any, is that of their context: one draw of it."""
+        if not self.shape.correlated_basal:
+            return self.encoder(batch.values)
+        offset = batch.values.new_zeros(len(batch.values), self.shape.n_latent)
+        if len(batch.present):
+            drawn = self.guide.draw(batch.present, batch.noise(0), n_particles=1)
+            offset = (batch.dosage @ drawn.offset)[0]
+        return self.encoder(batch.values, offset)
 
     def decoder_input(
         self,
