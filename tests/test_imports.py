@@ -28,6 +28,7 @@ FLOORS = {
     "cli_genes": 6,
     "cli_network": 6,
     "cli_options": 6,
+    "cli_studies": 6,
     "demo": 6,
 }
 SIBLINGS_ALLOWED = {
@@ -45,6 +46,8 @@ SIBLINGS_ALLOWED = {
     ("cli_clean", "cli_options"),
     ("cli_genes", "cli_options"),
     ("cli_network", "cli_options"),
+    ("cli", "cli_studies"),
+    ("cli_studies", "cli_options"),
 }
 
 

@@ -30,6 +30,7 @@ from perturbcast.cli_options import (
     with_reading_options,
     with_training_options,
 )
+from perturbcast.cli_studies import ablate, degrade
 from perturbcast.errors import BadOption, MissingFile, PerturbcastError, UnknownOption
 
 if TYPE_CHECKING:
@@ -50,6 +51,8 @@ app.add_typer(network_app, name="network")
 app.add_typer(genes_app, name="genes")
 app.command()(efficiency)
 app.command()(clean)
+app.command()(ablate)
+app.command()(degrade)
 
 INTERRUPTED = 130  # exit status
 PREDICTED_AT_ONCE = 1024  # queries per block of `predict`: bounds memory, not results

@@ -10,6 +10,7 @@ import pandas as pd
 from perturbcast._files import written_whole
 from perturbcast.benchmarking.compare import CEILING
 from perturbcast.benchmarking.gene_maps import GeneMap
+from perturbcast.benchmarking.paired import NO_CHANGE
 from perturbcast.benchmarking.studies import INTACT, SHOWN, Study
 from perturbcast.report.figures import BEST, FLOOR, GRID, INK, MUTED, OTHER, STYLE, new_figure
 
@@ -32,7 +33,7 @@ def write_figure(figure: "Figure", path: Path) -> None:
 def differences(study: Study) -> "Figure":
     """Paired differences to the reference with 95 % intervals, one panel a metric, one line a model."""
     table = study.table[(study.table["baseline"] == study.reference) & (study.table["model"] != study.reference)]
-    table = table[~table["model"].str.startswith(CEILING)]
+    table = table[~table["model"].str.startswith(CEILING) & (table["model"] != NO_CHANGE)]  # far off the scale
     order = list(dict.fromkeys(table["model"]))
     shown = [pair for pair in SHOWN if len(_of(table, pair))][:N_PANELS]
     figure, axes = new_figure(1, len(shown), width=3.3 * len(shown) + 1.8, height=0.26 * len(order) + 1.1)
@@ -63,6 +64,7 @@ def _draw_differences(axis: "Axes", table: pd.DataFrame, order: Sequence[str], *
 def violins(study: Study) -> "Figure":
     """Scores of single conditions under every model (GRAPE, Fig. 4), with their medians."""
     scores = study.scores[~study.scores["model"].str.startswith(CEILING) & study.scores["value"].notna()]
+    scores = scores[scores["model"] != NO_CHANGE]  # it has no direction
     shown = [pair for pair in VIOLINS if len(_of(scores, pair))]
     order = [model for model in dict.fromkeys(scores["model"]) if len(_of(scores[scores["model"] == model], shown[0]))]
     figure, axes = new_figure(len(shown), 1, width=0.75 * len(order) + 1.6, height=2.6 * len(shown) + 1.0)
@@ -99,7 +101,9 @@ def spoilt_graphs(study: Study) -> "Figure":
             axis.errorbar(line["share"] + shift, line["difference"], error, marker="o", color=colour, label=way)
         axis.axhline(0, color=INK, linewidth=0.9)
         higher = "higher is better ↑" if part["higher_is_better"].iloc[0] else "lower is better ↓"
-        axis.set_ylabel(f"change of {' '.join(pair)}\n{higher}")
+        axis.set_title(f"change of {' '.join(pair)}", fontsize=9)
+        axis.set_ylabel(higher)
+        axis.set_xticks(sorted(set(part["share"])))
         axis.set_xlabel("share of edges or names spoilt, %")
     axes[0, 0].legend(frameon=False, fontsize=8)
     return figure
