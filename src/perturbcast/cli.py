@@ -13,6 +13,7 @@ import typer
 from perturbcast._progress import BarProgress
 from perturbcast.cli_clean import clean
 from perturbcast.cli_efficiency import efficiency
+from perturbcast.cli_explain import explain
 from perturbcast.cli_genes import genes_app, resolved_conditions
 from perturbcast.cli_network import network_app
 from perturbcast.cli_options import (
@@ -53,6 +54,7 @@ app.command()(efficiency)
 app.command()(clean)
 app.command()(ablate)
 app.command()(degrade)
+app.command()(explain)
 
 INTERRUPTED = 130  # exit status
 PREDICTED_AT_ONCE = 1024  # queries per block of `predict`: bounds memory, not results

@@ -88,7 +88,7 @@ def test_attention_is_near_uniform_at_the_start_as_in_oracle_b2(nodes):
     net = network(nodes, PAPER)
     with torch.no_grad():
         genes = net.gene_states()
-        alpha = net.attend(net.contexts(torch.arange(N_CORE)[:, None]))[:, 0]
+        alpha = net.weights_of(torch.arange(N_CORE)[:, None])[:, 0]
         state = net.attended(net.contexts(torch.arange(N_CORE)[:, None]), genes)
     entropy = -(alpha * alpha.log()).sum(dim=1) / np.log(N_CORE)
     assert entropy.min() > 0.99

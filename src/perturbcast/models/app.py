@@ -1,16 +1,23 @@
 """APP: attention of a perturbation over genes whose states come from gene graphs (spec B)."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
 
-from perturbcast.errors import BadOption
-from perturbcast.models.base import ModelCard
+import numpy as np
+from jaxtyping import Float
+
+from perturbcast.data.conditions import Query, targets_of
+from perturbcast.errors import BadOption, UnknownTarget
+from perturbcast.models.base import FittedModel, ModelCard
+from perturbcast.models.capabilities import GeneScores
 from perturbcast.models.fields import Range
-from perturbcast.models.response_family import ResponseModel
+from perturbcast.models.response_family import FittedResponse, ResponseModel
 from perturbcast.nn.app_shape import AppShape
 from perturbcast.nn.nodes import NodeTable
 
 if TYPE_CHECKING:
+    from perturbcast.nn.app_net import AppNet
     from perturbcast.nn.response_net import ResponseNet, Rows
 
 PAPER: dict[str, Any] = {
@@ -34,6 +41,52 @@ PAPER: dict[str, Any] = {
     "on_target": False,
     "calibrate": False,
 }
+
+
+class FittedApp(FittedResponse):
+    """The ensemble, which can say which genes it attends to."""
+
+    def explain(self, query: Query | str) -> GeneScores:
+        """α over the measured genes and training targets, in the mean over heads and members (B-5)."""
+        asked = self._as_query(query)
+        if not self._known(asked):
+            raise UnknownTarget(f"model 'app' knows no target of {asked.condition!r}, and so attends to nothing.")
+        members = self.members[self.question(asked)]
+        alpha = np.concatenate([attention_of(member, self.nodes, asked) for member in members])
+        names = self.nodes.names[: alpha.shape[1]]
+        entropy = -(alpha * np.log(np.maximum(alpha, 1e-30))).sum(axis=1)
+        return GeneScores(names, alpha.mean(axis=0), float(entropy.mean() / np.log(max(len(names), 2))))
+
+    def condition_states(self, queries: Sequence[Query]) -> np.ndarray:
+        """(query, state) z_P of every member (B-3), centred over training targets and of length 1, side by side."""
+        members = [member for kind in sorted(self.members) for member in self.members[kind]]
+        return np.concatenate([contexts_of(member, self.nodes, queries) for member in members], axis=1)
+
+    def _known(self, query: Query) -> bool:
+        return any(target in self.nodes.number for target in targets_of(query.condition))
+
+
+def attention_of(network: "AppNet", nodes: NodeTable, query: Query) -> Float[np.ndarray, "head core"]:
+    """α of each head of one member (B-5). Without attention: equal for all genes (i), or for all targets (ii)."""
+    import torch
+
+    slots = torch.from_numpy(nodes.slots([targets_of(query.condition)], width=len(targets_of(query.condition))))
+    with torch.no_grad():
+        return network.weights_of(slots)[0].double().numpy()
+
+
+def contexts_of(network: "AppNet", nodes: NodeTable, queries: Sequence[Query]) -> Float[np.ndarray, "query state"]:
+    """z_P of some queries in one member, less the mean state of training genes, of length 1."""
+    import torch
+
+    targets = [targets_of(query.condition) for query in queries]
+    slots = nodes.slots(targets, width=max(map(len, targets)))
+    with torch.no_grad():
+        found = network.contexts(torch.from_numpy(slots)).double().numpy()
+        centre = network.gene_states().states[: nodes.n_core].mean(dim=0).double().numpy()
+    found = (found - centre) * np.asarray((slots >= 0).any(axis=1))[:, None]
+    length = np.linalg.norm(found, axis=1, keepdims=True)
+    return found / np.where(length > 0, length, 1.0)
 
 
 @dataclass(frozen=True)
@@ -69,6 +122,7 @@ class App(ResponseModel):
         },
         quick={"base": "mean:same-size", "max_steps": 8, "folds": 2, "n_state": 16, "n_attention": 8},
     )
+    fitted_class: ClassVar[type[FittedModel]] = FittedApp
     base: str = "kernel-ridge"  # name of the model whose errors the networks learn; none: they learn responses
     lr: Annotated[float, Range(1e-9)] = 2e-3
     patience: Annotated[int, Range(1)] | None = 15  # steps without a better error on what is left out

@@ -1,6 +1,7 @@
 """What some models can do beyond predicting mean responses: asked with `isinstance`, never by name."""
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 
 import numpy as np
@@ -63,6 +64,31 @@ class CleansCells(Protocol):
 
     def clean(self, screen: Any, *, seed: int = 0) -> Any:
         """The screen with its failing cells replaced; see `models.cleaning.clean_cells`."""
+
+
+@dataclass(frozen=True)
+class GeneScores:
+    """How much each gene counts for the answer to one query."""
+
+    genes: tuple[str, ...]
+    score: Float[np.ndarray, " gene"]  # not negative, sums to 1
+    evenness: float  # entropy of the scores as the model has them over ln(genes): 1 where all count alike
+
+
+@runtime_checkable
+class Explains(Protocol):
+    """A fitted model that can say which genes its answer to a query goes by, such as by attention."""
+
+    def explain(self, query: Query | str) -> GeneScores:
+        """Scores of genes; UnknownTarget where the model knows none of the targets."""
+
+
+@runtime_checkable
+class HasConditionStates(Protocol):
+    """A fitted model with a learned state for every condition, in which conditions can be compared."""
+
+    def condition_states(self, queries: Sequence[Query]) -> Float[np.ndarray, "query state"]:
+        """The states; zeros for a query none of whose targets is known."""
 
 
 def fit_on(

@@ -134,9 +134,16 @@ class AppNet(ResponseNet):
         return GeneStates(states, keys, values)
 
     # -------------------------------------------------------------------------------------------- states of queries
-    def attend(self, context: Float[Tensor, "row state"]) -> Float[Tensor, "row head core"]:
-        """α of each context (B-5), by head."""
-        return self.attention(context, self.gene_states().keys, top=self.shape.top)
+    def weights_of(self, slots: Int[Tensor, "row slot"]) -> Float[Tensor, "row head core"]:
+        """α of each row over genes (B-5), by head; without attention equal over all genes (i) or the targets (ii)."""
+        if self.attends:
+            return self.attention(self.contexts(slots), self.gene_states().keys, top=self.shape.top)
+        if self.shape.attention == "mean":
+            return torch.full((len(slots), 1, self.n_core), 1 / self.n_core)
+        found = torch.zeros(len(slots), self.n_core + 1)
+        column = torch.where((slots >= 0) & (slots < self.n_core), slots, self.n_core)
+        found.scatter_(1, column, 1.0)
+        return (found / found.sum(dim=1, keepdim=True))[:, None, : self.n_core]
 
     def contexts(self, slots: Int[Tensor, "row slot"]) -> Float[Tensor, "row state"]:
         """z_P, the mean state of the targets (B-3); zero where there is none."""

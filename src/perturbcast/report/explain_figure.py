@@ -1,0 +1,64 @@
+"""One query explained, as a picture: the genes its answer goes by, and the training conditions most like it."""
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from perturbcast.models.explain import N_TOP, Explanation
+from perturbcast.report.figures import BEST, CEILING, FLOOR, INK, MUTED, OTHER, new_figure
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+
+def explanation_figure(found: Explanation) -> "Figure":
+    """Left the leading genes, targets in red and differential genes in green; right the nearest conditions."""
+    shown = found.genes.head(N_TOP)
+    height = 1.3 + 0.21 * max(len(shown), len(found.nearest))
+    figure, axes = new_figure(1, 2, width=9.0, height=height)
+    draw_genes(axes[0, 0], found)
+    draw_nearest(axes[0, 1], found)
+    place = f" in {found.query.context}" if found.query.context else ""
+    figure.suptitle(f"{found.query.condition}{place}, by {found.model}", color=INK, fontsize=11)
+    return figure
+
+
+def draw_genes(axis: "Axes", found: Explanation) -> None:
+    """Bars of the scores, or of predicted responses where the model scores no genes."""
+    shown = found.genes.head(N_TOP).iloc[::-1]
+    scored = bool(shown["score"].notna().any())
+    changed = shown["differential"] if "differential" in shown else np.zeros(len(shown), dtype=bool)
+    colours = [
+        FLOOR if target else CEILING if differs else OTHER
+        for target, differs in zip(shown["is_target"], changed, strict=True)
+    ]
+    values = shown["score"] if scored else shown["predicted"]
+    axis.barh(np.arange(len(shown)), values.fillna(0.0), color=colours)
+    axis.set_yticks(np.arange(len(shown)), list(shown["gene"]))
+    axis.set_xlabel("score" if scored else f"predicted response, {found.unit}")
+    if scored:
+        even = len(found.genes)
+        axis.axvline(1 / even, color=MUTED, linewidth=0.8, linestyle=":")
+        axis.set_title(f"Genes it goes by (evenness {found.evenness:.3f}; dotted: all alike)", loc="left", color=INK)
+    else:
+        axis.set_title("Largest predicted responses", loc="left", color=INK)
+    legend = [("target", FLOOR)] + ([("differential in the data", CEILING)] if "differential" in shown else [])
+    for text, colour in legend:
+        axis.barh([0], [0.0], color=colour, label=text)
+    axis.legend(frameon=False, fontsize=8, loc="lower right")
+
+
+def draw_nearest(axis: "Axes", found: Explanation) -> None:
+    """Bars of the likeness of the nearest training conditions."""
+    near = found.nearest.iloc[::-1]
+    if near.empty:
+        axis.set_axis_off()
+        axis.text(0.5, 0.5, "no training condition to compare with", ha="center", color=MUTED)
+        return
+    axis.barh(np.arange(len(near)), near["likeness"].astype(float), color=BEST)
+    several = near["context"].nunique() > 1
+    names = [f"{row.condition} ({row.context})" if several else row.condition for row in near.itertuples()]
+    axis.set_yticks(np.arange(len(near)), names)
+    axis.set_xlabel("likeness (cosine)")
+    axis.set_title("Nearest training conditions", loc="left", color=INK)
