@@ -9,6 +9,7 @@ both less the mean response of training, 0 where the prediction is that mean.
 """
 
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -34,7 +35,7 @@ def embedding_tables(knowledge, responses):
     targets = np.array(sorted(responses.targets), dtype=object)
     rows, _ = found["text:cosine"].rows(targets)
     controls = control_tables(EmbeddingTable("table", targets, rows), seed=0)
-    return found | {f"control: {how}": table for how, table in controls.items()}
+    return found | {f"control: {how}": replace(table, name="table") for how, table in controls.items()}
 
 
 def scores(model, training, truth):
