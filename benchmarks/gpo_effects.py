@@ -2,12 +2,12 @@
 
     python benchmarks/gpo_effects.py --seeds 3 [--papalexi]     (writes docs/GPO_VAE.md)
 
-Seen: one cell in five is held out; L2 per condition of GPO-VAE `plus`, of its network without anchors (also trained in
-bf16), and of the training mean, to the response of the held-out cells and to the exact response. Few and many: conditions below and above
-the median number of training cells. Unseen: one target in five is held out; L2 to the exact response of `plus`, kernel
-ridge, the mean training response and no change, with the simulated knowledge of genes. `--papalexi`: the same on
-Papalexi 2021 (knock-outs of 25 genes in THP-1, counts), every target held out once in five folds, with the knowledge in
-../shared/data, against the response of the held-out cells.
+Seen: one cell in five is held out; L2 per condition of GPO-VAE `plus`, of its network without anchors (also trained
+in bf16), and of the training mean, to the response of the held-out cells and to the exact response. Few and many:
+conditions below and above the median number of training cells. Unseen: one target in five is held out; L2 to the
+exact response of `plus`, kernel ridge, the mean training response and no change, with the simulated knowledge of
+genes. `--papalexi`: the same on Papalexi 2021 (knock-outs of 25 genes in THP-1, counts), every target held out once
+in five folds, with the knowledge in ../shared/data, against the response of the held-out cells.
 """
 
 import argparse

@@ -1,7 +1,7 @@
 """How GPO-VAE is fitted: genes of the network, targets of its alignment, labels, training, anchors."""
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 from jaxtyping import Bool, Float, Int
@@ -17,7 +17,7 @@ from perturbcast.data.scale import Scale
 from perturbcast.data.screen import Screen
 from perturbcast.errors import BadOption, NeedsKnowledge, NoOverlap, did_you_mean
 from perturbcast.models.base import TrainingData, encode_text
-from perturbcast.models.gpo_unseen import coupling, likeness_of, state_of_unseen
+from perturbcast.models.gpo_unseen import Likeness, coupling, likeness_of, state_of_unseen
 from perturbcast.models.latent_family import NET, _losses, _starts, held_out_cells, training_cells
 from perturbcast.networks.universe import LOSS, direction_of
 
@@ -53,6 +53,55 @@ class Genes:
         return self.place >= 0
 
 
+@dataclass(frozen=True)
+class Given:
+    """What is known before the first step."""
+
+    screen: Screen  # the cells of training
+    likelihood: Literal["counts", "normal"]
+    train_cells: Int[np.ndarray, " train"]
+    valid_cells: Int[np.ndarray, " valid"]
+    genes: Genes
+    labels: Float[np.ndarray, "cell artefact"]
+    targets: Any  # EffectTargets, or None where single cells are aligned
+    prior: Float[np.ndarray, "source gene"] | None
+    likeness: Likeness | None
+    notes: list[str]
+
+    @classmethod
+    def of(cls, model: "GpoVae", training: TrainingData, *, seed: int) -> "Given":
+        """All of it; raises what `GpoVae.fit` says."""
+        screen = training_cells(training, label=model.card.name)
+        likelihood = model._likelihood_for(screen)
+        train_cells, valid_cells = held_out_cells(
+            screen.n_cells, share=model.validation, seed=seed, query_code=screen.query_code
+        )
+        genes = Genes.of(model, training, screen)
+        labels, notes = _labels(model, screen, seed=seed)
+        prior, told = _prior(model, training, genes)
+        targets = _targets(model, training, genes)
+        likeness = likeness_of(model, training, seed=seed)
+        return cls(
+            screen, likelihood, train_cells, valid_cells, genes, labels, targets, prior, likeness, [*notes, *told]
+        )
+
+    def coupling(self, model: "GpoVae") -> Float[np.ndarray, "source source"] | None:
+        """What couples the rows of the network; None where they are free."""
+        if self.likeness is None or model.alignment != "effects" or model.likeness == 0:
+            return None
+        return coupling(self.likeness, self.genes.columns[: self.genes.n_perturbed], share=model.likeness)
+
+    def state(self) -> dict[str, np.ndarray]:
+        """The arrays that say what the network is of."""
+        return {
+            "columns": encode_text(self.genes.columns),
+            "likelihood": encode_text([self.likelihood]),
+            "notes": encode_text(self.notes),
+            "n_perturbed": np.array([self.genes.n_perturbed]),
+            "n_artefacts": np.array([self.labels.shape[1]]),
+        }
+
+
 def fitted_state(
     model: "GpoVae",
     training: TrainingData,
@@ -62,45 +111,17 @@ def fitted_state(
     options: "RunOptions | None",
 ) -> dict[str, np.ndarray]:
     """All that the fitted model holds."""
-    from perturbcast.nn.latent import standardiser
     from perturbcast.training.engine import train
-    from perturbcast.training.seeds import derived_seed, seeded
 
-    if model.unseen == "rows" and model.alignment != "effects":
-        raise BadOption("unseen rows needs alignment effects, whose hops turn a row into a response.")
-    if model.alignment == "effects" and (model.guide != "mean-field" or not model.closed):
-        raise BadOption("alignment effects needs guide mean-field and closed extended genes, whose strengths it fits.")
-    screen = training_cells(training, label=model.card.name)
-    likelihood = model._likelihood_for(screen)
-    train_cells, valid_cells = held_out_cells(screen.n_cells, share=model.validation, seed=seed)
-    genes = Genes.of(model, training, screen)
-    labels, notes = _labels(model, screen, seed=seed)
-    targets = _targets(model, training, genes)
-    source = _source(model, screen, genes, labels, training.responses, train_cells=train_cells, seed=seed)
-    plain = source.labelled.cells
-    mean, sd = plain.moments(train_cells, logarithm=likelihood == "counts")
-    prior, told = _prior(model, training, genes)
-    likeness = likeness_of(model, training, seed=seed)
-    coupled = None
-    if likeness is not None and model.alignment == "effects" and model.likeness > 0:
-        coupled = coupling(likeness, genes.columns[: genes.n_perturbed], share=model.likeness)
-    with seeded(derived_seed(seed, "first weights")):
-        network = model.neural(
-            n_perturbed=genes.n_perturbed,
-            n_columns=len(genes.columns),
-            standardise=standardiser(mean, sd, likelihood),
-            likelihood=likelihood,
-            n_artefacts=labels.shape[1],
-            prior=prior,
-            targets=targets,
-            coupling=coupled,
-        )
-    _start_network(model, network, prior, seed=seed)
+    _check(model)
+    given, table = Given.of(model, training, seed=seed), training.responses
+    source = _source(model, given, table, seed=seed)
+    network = _first_network(model, given, source.labelled.cells, seed=seed)
     trained = train(
         network,
         source,
-        train_cells=train_cells,
-        valid_cells=valid_cells,
+        train_cells=given.train_cells,
+        valid_cells=given.valid_cells,
         plan=model.plan(),
         seed=seed,
         options=options,
@@ -108,16 +129,44 @@ def fitted_state(
         label=f"training {model.card.name}",
     )
     network.load_state_dict(trained.weights)
-    state = {NET + name: tensor.numpy() for name, tensor in trained.weights.items()}
-    state |= {"columns": encode_text(genes.columns), "likelihood": encode_text([likelihood])}
-    state |= {"notes": encode_text([*notes, *told]), "losses": _losses(trained.history)}
-    state |= {"n_perturbed": np.array([genes.n_perturbed]), "n_artefacts": np.array([labels.shape[1]])}
-    state |= _starts(network.eval(), source, train_cells[screen.is_control[train_cells]])
+    state = given.state() | {NET + name: tensor.numpy() for name, tensor in trained.weights.items()}
+    state["losses"] = _losses(trained.history)
+    state |= _starts(network.eval(), source, given.train_cells[given.screen.is_control[given.train_cells]])
     if model.anchored:
-        state["anchors"] = _anchors_of(model, training.responses, state)
-    if likeness is not None:
-        state |= state_of_unseen(model, training, likeness, state, targets, genes.place, seed=seed)
+        state["anchors"] = _anchors_of(model, table, state)
+    if given.likeness is not None:
+        place = given.genes.place
+        state |= state_of_unseen(model, training, given.likeness, state, given.targets, place, seed=seed)
     return state
+
+
+def _check(model: "GpoVae") -> None:
+    """BadOption for fields that do not go together."""
+    if model.unseen == "rows" and model.alignment != "effects":
+        raise BadOption("unseen rows needs alignment effects, whose hops turn a row into a response.")
+    if model.alignment == "effects" and (model.guide != "mean-field" or not model.closed):
+        raise BadOption("alignment effects needs guide mean-field and closed extended genes, whose strengths it fits.")
+
+
+def _first_network(model: "GpoVae", given: Given, cells: Any, *, seed: int) -> Any:
+    """The network as training on cells starts from it."""
+    from perturbcast.nn.latent import standardiser
+    from perturbcast.training.seeds import derived_seed, seeded
+
+    mean, sd = cells.moments(given.train_cells, logarithm=given.likelihood == "counts")
+    with seeded(derived_seed(seed, "first weights")):
+        network = model.neural(
+            n_perturbed=given.genes.n_perturbed,
+            n_columns=len(given.genes.columns),
+            standardise=standardiser(mean, sd, given.likelihood),
+            likelihood=given.likelihood,
+            n_artefacts=given.labels.shape[1],
+            prior=given.prior,
+            targets=given.targets,
+            coupling=given.coupling(model),
+        )
+    _start_network(model, network, given.prior, seed=seed)
+    return network
 
 
 # ------------------------------------------------------------------------------------------------- quality of cells
@@ -256,28 +305,20 @@ def _start_network(model: "GpoVae", network: Any, prior: np.ndarray | None, *, s
 
 
 # -------------------------------------------------------------------------------------------------------------- cells
-def _source(
-    model: "GpoVae",
-    screen: Screen,
-    genes: Genes,
-    labels: np.ndarray,
-    table: ResponseTable,
-    *,
-    train_cells: np.ndarray,
-    seed: int,
-) -> Any:
+def _source(model: "GpoVae", given: Given, table: ResponseTable, *, seed: int) -> Any:
     from perturbcast.nn.cells import CellBatches
     from perturbcast.nn.counterfactual import LabelledBatches, References
     from perturbcast.nn.gpo_net import NetworkBatches
 
-    plain = CellBatches.of(screen, columns=genes.columns, train_cells=train_cells)
+    screen, labels = given.screen, given.labels
+    plain = CellBatches.of(screen, columns=given.genes.columns, train_cells=given.train_cells)
     references = None
     if labels.shape[1] and model.counterfactual > 0:
-        references = References.of(screen, labels, train_cells=train_cells, seed=seed)
+        references = References.of(screen, labels, train_cells=given.train_cells, seed=seed)
     row = {condition: place for place, condition in enumerate(sorted(set(table.conditions)))}
     rows = np.array([row.get(condition, -1) for condition in screen.conditions], dtype=np.int64)
-    changes = _changes(screen, genes, seed=seed) if model.alignment == "cells" else None
-    return NetworkBatches(LabelledBatches(plain, labels, train_cells, references), rows, changes)
+    changes = _changes(screen, given.genes, seed=seed) if model.alignment == "cells" else None
+    return NetworkBatches(LabelledBatches(plain, labels, given.train_cells, references), rows, changes)
 
 
 def _changes(screen: Screen, genes: Genes, *, seed: int) -> Any:
