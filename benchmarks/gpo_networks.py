@@ -141,7 +141,7 @@ def table(scores: pd.DataFrame) -> str:
             f"{own['signs right'].mean():.2f}",
             f"{own['seconds'].mean():.0f}",
         ]
-        lines.append("| " + " | ".join(cells) + " |")
+        lines.append("| " + " | ".join(cell.replace("|", "\\|") for cell in cells) + " |")
     return "\n".join(lines)
 
 
