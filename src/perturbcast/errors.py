@@ -424,7 +424,7 @@ class NotCounts(ModelError):
     """A model of counts was given values that are not whole molecules."""
 
     code = "E515"
-    remedy = "Name the layer that holds the counts with --layer, or choose --likelihood normal."
+    remedy = "Name the layer that holds the counts with --layer, or choose --set likelihood=normal."
 
 
 class NoArtefactModel(ModelError):

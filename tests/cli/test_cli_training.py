@@ -9,11 +9,13 @@ import sys
 from contextlib import suppress
 from pathlib import Path
 
+import anndata
 import numpy as np
 import pytest
 from safetensors.numpy import load_file
 
 from perturbcast.cli import run
+from perturbcast.data.readers import read
 from perturbcast.data.simulate import simulate
 
 SMALL = ["n_latent=4", "encoder_width=16", "decoder_width=16", "n_particles=2", "n_averaged=32", "batch_size=64"]
@@ -156,3 +158,58 @@ def test_another_precision_is_another_benchmark(screen, tmp_path, capsys):
     assert run(command) == 0
     assert run([*command, "--precision", "bf16"]) == 2
     assert "E701" in capsys.readouterr().err
+
+
+def spoilt(screen: Path, out: Path, change) -> Path:
+    """The screen after `change(adata)`."""
+    adata = anndata.read_h5ad(screen)
+    change(adata)
+    adata.write_h5ad(out)
+    return out
+
+
+def fractions(adata):
+    adata.X.data = adata.X.data + np.float32(0.25)
+
+
+def controls_only(adata):
+    adata._inplace_subset_obs(adata.obs["condition"] == "ctrl")
+
+
+def logarithms(adata):
+    adata.X.data = np.log1p(adata.X.data).astype(np.float32)
+
+
+@pytest.mark.parametrize(
+    ("change", "words", "code"),
+    [
+        (fractions, ["--model", "cpa-vae", "--scale", "counts"], "E515"),
+        (controls_only, ["--model", "cpa-vae", "--perturbation", "condition"], "E301"),
+        (logarithms, ["--model", "cpa-vae", "--set", "likelihood=counts", "--scale", "log1p_cp10k"], "E515"),
+        (lambda adata: None, ["--model", "gpo-vae", "--set", "n_hops=-1"], "E110"),
+        (lambda adata: None, ["--model", "cradle-vae", "--set", "quality_column=nowhere"], "E105"),
+    ],
+    ids=["counts that are not whole", "controls alone", "logarithms as counts", "negative hops", "no such labels"],
+)
+def test_bad_input_to_training_is_one_coded_line_and_writes_nothing(screen, tmp_path, capsys, change, words, code):
+    path = spoilt(screen, tmp_path / "spoilt.h5ad", change)
+    assert run(["fit", str(path), *words, "--out", str(tmp_path / "model")]) == 2
+    shown = capsys.readouterr().err
+    assert shown.startswith(code)
+    assert len(shown.splitlines()) == 1
+    assert [path.name for path in tmp_path.iterdir()] == ["spoilt.h5ad"]
+
+
+def test_fitted_model_predicts_from_its_folder_with_what_its_answers_rest_on(screen, tmp_path):
+    assert run(["fit", str(screen), *FIT, "--epochs", "2", "--out", str(tmp_path / "model")]) == 0
+    seen = [condition for condition in read(screen).conditions if "+" not in condition and condition != "ctrl"]
+    asked = [seen[0], f"{seen[1]}+{seen[2]}", "NOWHERE", "ctrl"]
+    out = tmp_path / "p.h5ad"
+    assert run(["predict", str(tmp_path / "model"), "--conditions", ",".join(asked), "--out", str(out)]) == 0
+    table = anndata.read_h5ad(out)
+    assert list(table.obs["support"].astype(str)) == ["seen", "singles", "nothing", "control"]
+    assert "5.9" in table.obs["reason"].iloc[2]
+    sd = table.layers["sd"]
+    assert (sd[:2] > 0).all()
+    assert np.isnan(sd[2]).all()
+    assert (sd[3] == 0).all()

@@ -3,6 +3,7 @@
 from dataclasses import replace
 
 import numpy as np
+import pandas as pd
 import pytest
 import torch
 from vae_worlds import best_f1, count_world, mask_world, two_contexts
@@ -16,8 +17,10 @@ from perturbcast.models.capabilities import SamplesCells, TrainsByGradient
 from perturbcast.models.check_world import check_world
 from perturbcast.models.conditional_vae import ConditionalVae
 from perturbcast.models.cradle_vae import CradleVae
+from perturbcast.models.gpo_vae import GpoVae
 from perturbcast.models.sams_vae import SamsVae
 from perturbcast.models.svae_plus import SvaePlus
+from perturbcast.models.training_cells import held_out_cells
 from perturbcast.training.plan import RunOptions
 
 SMALL = {"n_latent": 4, "encoder_width": 16, "decoder_width": 16, "n_particles": 2, "n_averaged": 20}
@@ -224,6 +227,36 @@ def test_screen_of_controls_alone_is_refused():
     alone = world.training.screen.take(world.training.screen.is_control)
     with pytest.raises(NotEnoughTraining):
         small(SamsVae).fit(replace(world.training, screen=alone))
+
+
+def test_training_query_without_cells_is_refused_by_name():
+    training = count_world(n_targets=3, cells_each=10, doubles=()).training
+    gone = training.screen.cells_of(Query("G001"))
+    left = training.screen.take(np.setdiff1d(np.arange(training.screen.n_cells), gone))
+    with pytest.raises(NotEnoughTraining, match="1 training queries have no cells: 'G001'"):
+        small(SamsVae).fit(replace(training, screen=left))
+
+
+def test_every_query_keeps_a_cell_to_train_on():
+    code = np.repeat([0, 1, 2, 3], [40, 1, 2, 1])
+    for seed in range(20):
+        train, valid = held_out_cells(len(code), share=0.5, seed=seed, query_code=code)
+        assert set(code[train]) == {0, 1, 2, 3}
+        assert sorted([*train, *valid]) == list(range(len(code)))
+
+
+def test_screen_whose_cells_all_fail_is_refused():
+    training = count_world(n_targets=3, cells_each=10, doubles=()).training
+    covariates = pd.DataFrame({"bad": np.ones(training.screen.n_cells, dtype=bool)})
+    with pytest.raises(NotEnoughTraining, match="every training cell fails"):
+        small(CradleVae, quality_column="bad").fit(
+            replace(training, screen=replace(training.screen, covariates=covariates))
+        )
+
+
+def test_negative_number_of_hops_is_refused():
+    with pytest.raises(BadOption, match="n_hops=-1 is not allowed; it must be an integer, at least 0"):
+        GpoVae(n_hops=-1)
 
 
 @pytest.mark.parametrize("field", [{"n_latent": 0}, {"mask_prior": 1.5}, {"validation": 0.95}])

@@ -2,7 +2,7 @@
 
 from abc import abstractmethod
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
 
@@ -14,10 +14,11 @@ from perturbcast.data.conditions import CONTROL, Query, targets_of
 from perturbcast.data.prediction import Support
 from perturbcast.data.scale import Scale
 from perturbcast.data.screen import Screen
-from perturbcast.errors import CannotPredict, NeedsCells, NotCounts, NotEnoughTraining, did_you_mean
+from perturbcast.errors import CannotPredict, NotCounts, did_you_mean
 from perturbcast.models.base import FittedModel, Model, TrainingData, decode_text, encode_text
 from perturbcast.models.fields import Range
 from perturbcast.models.residuals import residual_of
+from perturbcast.models.training_cells import held_out_cells, training_cells
 from perturbcast.nn.contexts import context_columns
 
 if TYPE_CHECKING:
@@ -295,7 +296,7 @@ class LatentModel(Model):
         """The trained model. `options` say what to run on and where to keep checkpoints.
 
         Raises NeedsCells where only responses are known, NotCounts where counts are asked for and the screen has none,
-        NotEnoughTraining without perturbed cells, and what `training.train` raises.
+        NotEnoughTraining without perturbed cells or where a query has none, and what `training.train` raises.
         """
         from perturbcast.nn.latent import standardiser
         from perturbcast.training.engine import train
@@ -303,7 +304,9 @@ class LatentModel(Model):
 
         screen = training_cells(training, label=self.card.name)
         likelihood = self._likelihood_for(screen)
-        train_cells, valid_cells = held_out_cells(screen.n_cells, share=self.validation, seed=seed)
+        train_cells, valid_cells = held_out_cells(
+            screen.n_cells, share=self.validation, seed=seed, query_code=screen.query_code
+        )
         columns = self.columns(training.responses.queries)
         if len(screen.contexts) > 1:
             columns = (*columns, *context_columns(screen.contexts))
@@ -350,32 +353,6 @@ class LatentModel(Model):
         if self.likelihood == "auto":
             return "counts" if has_counts else "normal"
         return self.likelihood
-
-
-def training_cells(training: TrainingData, *, label: str) -> Screen:
-    """The cells of the training queries and of control; NeedsCells without cells, NotEnoughTraining if none is left."""
-    screen = training.screen
-    if screen is None:
-        raise NeedsCells(f"{label} learns from cells, and only responses are known.")
-    wanted = set(training.responses.queries) | {Query(CONTROL, context) for context in training.responses.contexts}
-    codes = [
-        screen.contexts.index(query.context) * len(screen.conditions) + screen.conditions.index(query.condition)
-        for query in wanted
-        if query.context in screen.contexts and query.condition in screen.conditions
-    ]
-    chosen = screen.take(np.isin(screen.query_code, codes))
-    if not training.responses.n_queries or chosen.is_control.all() or not chosen.is_control.any():
-        raise NotEnoughTraining(f"{label} needs cells of control and of a perturbation.")
-    return replace(chosen, uns={})
-
-
-def held_out_cells(
-    n_cells: int, *, share: float, seed: int
-) -> tuple[Int[np.ndarray, " train"], Int[np.ndarray, " valid"]]:
-    """Cells to train on and cells to stop by, at random; the latter none where there are fewer than ten cells."""
-    shuffled = np.random.default_rng(seed).permutation(n_cells)
-    n_valid = round(share * n_cells) if n_cells >= 10 else 0
-    return np.sort(shuffled[n_valid:]), np.sort(shuffled[:n_valid])
 
 
 def _losses(history: tuple[dict[str, float], ...]) -> np.ndarray:
