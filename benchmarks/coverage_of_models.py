@@ -4,7 +4,7 @@ A condition counts with the share of its genes whose measured response lies with
 prediction; coverage is the mean over held-out conditions. Real screens are read from the predictions that
 benchmarks/graph_results.py left in its folder. Writes docs/COVERAGE.md.
 
-Run: python benchmarks/coverage.py [--results out/graph-results] [--models A,B] [--worlds 3] [--out FOLDER]
+Run: python benchmarks/coverage_of_models.py [--results out/graph-results] [--models A,B] [--worlds 3] [--out FOLDER]
 """
 
 import argparse
@@ -35,7 +35,7 @@ mean over new conditions. Models of the response family learn it from training c
 (split-conformal over conditions); the baselines have their own. Goal: {100 * LOW:.0f} to {100 * HIGH:.0f} %. Brackets
 hold the 5th and the 95th percentile over conditions: single conditions may lie far from the mean. In **bold** what
 misses the goal. Unseen doubles are asked with half of the doubles in training, or by how many of their targets were
-seen. Made by `python benchmarks/coverage.py`.
+seen. Made by `python benchmarks/coverage_of_models.py`.
 
 """
 
