@@ -122,20 +122,22 @@ def mean_of_training(seed: int) -> dict[str, float]:
 def table(scores: pd.DataFrame, block: str, reference: pd.DataFrame) -> str:
     """Markdown of a block: means, and paired differences from its first row."""
     names = ["ATE ρ", "ATE R²", "L2", "AUPRC"]
-    head = [f"`{block}` with", *names, *(f"Δ {name}" for name in ("ATE ρ", "L2", "AUPRC"))]
+    head = [f"`{block}` with", "worlds", *names, *(f"Δ {name}" for name in ("ATE ρ", "L2", "AUPRC"))]
     lines = ["| " + " | ".join(head) + " |", "|" + "---|" * len(head)]
     own = scores[scores.block == block]
     base = own[own.row == block].set_index("seed")
     for row in dict.fromkeys(own.row):
         one = own[own.row == row].set_index("seed")
-        cells = [f"{one[name].mean():.3f}" for name in names]
+        cells = [str(len(one)), *(f"{one[name].mean():.3f}" for name in names)]
         same = row == block
         differences = [
-            "" if same else interval((one[name] - base[name]).to_numpy()) for name in ("ATE ρ", "L2", "AUPRC")
+            "" if same else interval((one[name] - base[name]).dropna().to_numpy()) for name in ("ATE ρ", "L2", "AUPRC")
         ]
-        lines.append("| " + " | ".join(["nothing changed" if same else row, *cells, *differences]) + " |")
+        lines.append(
+            "| " + " | ".join(["nothing changed" if same else row.replace("|", "\\|"), *cells, *differences]) + " |"
+        )
     means = reference.drop(columns="seed").mean()
-    cells = [f"{means[name]:.3f}" for name in names[:3]]
+    cells = [str(len(reference)), *(f"{means[name]:.3f}" for name in names[:3])]
     lines.append("| " + " | ".join(["(training means instead)", *cells, "", "", "", ""]) + " |")
     return "\n".join(lines)
 
@@ -144,6 +146,7 @@ def main() -> None:
     """Writes both tables."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--seeds", type=int, default=3)
+    parser.add_argument("--only-table", action="store_true", help="of what is done")
     parser.add_argument("--out", type=Path, default=ROOT / "out" / "gpo_ablation", help="keeps what is done")
     given = parser.parse_args()
     torch.set_num_threads(1)
@@ -152,6 +155,8 @@ def main() -> None:
     for seed in seeds:
         for name, (block, row, model) in variants().items():
             path = given.out / f"{name}-{seed}.json"
+            if not path.exists() and given.only_table:
+                continue
             if not path.exists():
                 path.write_text(json.dumps(scored(model, seed)), encoding="utf-8")
             rows.append({"block": block, "row": row, "seed": seed, **json.loads(path.read_text(encoding="utf-8"))})
@@ -159,7 +164,7 @@ def main() -> None:
     reference = pd.DataFrame([{"seed": seed, **mean_of_training(seed)} for seed in seeds])
     scores = pd.DataFrame(rows)
     body = "\n\n".join(table(scores, block, reference) for block in ("plus", "paper"))
-    write_between(PAGE, START, END, f"{given.seeds} worlds.\n\n{body}")
+    write_between(PAGE, START, END, body)
 
 
 if __name__ == "__main__":
