@@ -133,9 +133,8 @@ def table(scores: pd.DataFrame, block: str, reference: pd.DataFrame) -> str:
         differences = [
             "" if same else interval((one[name] - base[name]).dropna().to_numpy()) for name in ("ATE ρ", "L2", "AUPRC")
         ]
-        lines.append(
-            "| " + " | ".join(["nothing changed" if same else row.replace("|", "\\|"), *cells, *differences]) + " |"
-        )
+        label = "nothing changed" if same else row.replace("|", "\\|")
+        lines.append("| " + " | ".join([label, *cells, *differences]) + " |")
     means = reference.drop(columns="seed").mean()
     cells = [str(len(reference)), *(f"{means[name]:.3f}" for name in names[:3])]
     lines.append("| " + " | ".join(["(training means instead)", *cells, "", "", "", ""]) + " |")
