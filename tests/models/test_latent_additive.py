@@ -32,6 +32,8 @@ def test_linear_additive_starts_from_the_control_cell():
     torch.testing.assert_close(network.expression(basal, dose), basal)
     with torch.no_grad():
         network.effect.weight.copy_(torch.arange(6.0).reshape(3, 2))
+    silent = LinearAdditiveNet(n_genes=3, n_own=2, n_inputs=2, positive=True)
+    torch.testing.assert_close(silent.expression(torch.eye(3), torch.zeros(3, 2)), torch.eye(3), atol=0.011, rtol=0)
     both = network.expression(basal[:1], torch.ones(1, 2)) - basal[:1]
     torch.testing.assert_close(both, network.effect.weight.sum(dim=1)[None])
 

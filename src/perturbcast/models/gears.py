@@ -176,7 +176,10 @@ class Gears(ResponseModel):
     )
     fitted_class: ClassVar[type[FittedModel]] = FittedGears
     learn_from: Literal["cells", "responses"] = "responses"  # cells: as published
-    hidden: Annotated[int, Range(1)] = 32  # 64 in C.3
+    hidden: Annotated[int, Range(1)] = 16  # 64 in C.3
+    batch_size: Annotated[int, Range(1)] = 64  # conditions; 32 pairs of cells in C.5
+    max_steps: Annotated[int, Range(1)] = 200  # with responses
+    patience: Annotated[int, Range(1)] | None = 10  # epochs without a better error on what is left out, with responses
     max_epochs: Annotated[int, Range(1)] = 20  # of pairs of cells; C.5
     pairs: Annotated[int, Range(1)] = 2048  # at least, in an epoch, where only responses are known
     lr_factor: Annotated[float, Range(0.0, 1.0)] = 0.5  # after every epoch of pairs; C.5

@@ -39,7 +39,7 @@ class LatentAdditive(PairModel):
             },
             "plus": {},
         },
-        quick={"width": 16, "n_latent": 8, "max_epochs": 6, "batch_size": 64},
+        quick={"width": 16, "n_latent": 8, "max_epochs": 4, "batch_size": 64},
     )
     width: Annotated[int, Range(1)] = 256  # of the hidden layer; 5,376 in E.4
     n_latent: Annotated[int, Range(1)] = 64  # E.4

@@ -12,7 +12,11 @@ from perturbcast.models.pair_family import PairModel, TargetInputs
 
 @dataclass(frozen=True)
 class LinearAdditive(PairModel):
-    """ŷ = softplus(control cell + A · targets), A from 0; profiles as those of latent-additive."""
+    """ŷ = softplus(softplus⁻¹(control cell) + A · targets), A from 0; profiles as those of latent-additive.
+
+    Differs from the source, softplus(control cell + A · targets), in which a gene that is silent has 0.69 without any
+    target: all effects then learn to take that away, and only control cells keep it.
+    """
 
     card: ClassVar[ModelCard] = ModelCard(
         name="linear-additive",

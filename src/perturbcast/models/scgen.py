@@ -129,7 +129,7 @@ class Scgen(Model):
             "pca": {"space": "pca"},
             "plus": {},
         },
-        quick={"width": 16, "n_latent": 6, "max_epochs": 8, "batch_size": 64},
+        quick={"width": 16, "n_latent": 6, "max_epochs": 4, "batch_size": 128},
     )
     fitted_class: ClassVar[type[FittedModel]] = FittedScgen
     space: Literal["vae", "pca"] = "vae"

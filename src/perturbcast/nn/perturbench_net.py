@@ -46,7 +46,7 @@ class PairNet(nn.Module, ABC):
 
 
 class LinearAdditiveNet(PairNet):
-    """ŷ = softplus(x + A · targets)."""
+    """ŷ = softplus(softplus⁻¹(x) + A · targets)."""
 
     def __init__(self, *, n_genes: int, n_own: int, n_inputs: int, positive: bool) -> None:
         super().__init__(n_own=n_own, n_inputs=n_inputs, positive=positive)
@@ -55,7 +55,8 @@ class LinearAdditiveNet(PairNet):
 
     def level(self, basal: Float[Tensor, "cell gene"], dose: Float[Tensor, "cell input"]) -> Float[Tensor, "cell gene"]:
         """The control cell and the sum of the effects."""
-        return basal + self.effect(dose)
+        start = inverse_softplus(basal) if self.positive else basal
+        return start + self.effect(dose)
 
 
 class LatentAdditiveNet(PairNet):
@@ -100,6 +101,7 @@ class DecoderOnlyNet(PairNet):
         return found
 
 
-def inverse_softplus(values: Float[Tensor, " gene"]) -> Float[Tensor, " gene"]:
+def inverse_softplus(values: Float[Tensor, "... gene"]) -> Float[Tensor, "... gene"]:
     """What softplus makes the values of; values below 0.01 count as that."""
-    return torch.log(torch.expm1(values.clamp(min=0.01)))
+    raised = values.clamp(min=0.01)
+    return raised + torch.log(-torch.expm1(-raised))
