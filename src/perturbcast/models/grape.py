@@ -30,6 +30,7 @@ PUBLISHED: dict[str, Any] = {
     "cells_prior": 1e4,
     "batch_size": 16,
     "max_steps": 100,
+    "lr": 1e-3,
     "on_target": False,
     "calibrate": False,
     "sources": "published",
@@ -187,8 +188,8 @@ class Grape(ResponseModel):
         },
     )
     fitted_class: ClassVar[type[FittedModel]] = FittedGrape
-    lr: Annotated[float, Range(1e-9)] = 3e-3
-    max_steps: Annotated[int, Range(1)] = 150
+    lr: Annotated[float, Range(1e-9)] = 1e-2  # 1e-3 in A.5: there steps are many more
+    max_steps: Annotated[int, Range(1)] = 120
     batch_size: Annotated[int, Range(1)] = 128
     patience: Annotated[int, Range(1)] | None = 40
     sources: Literal["all", "published", "text", "sequence"] = "all"  # features; published: text and sequence
