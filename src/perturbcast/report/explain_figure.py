@@ -39,14 +39,14 @@ def draw_genes(axis: "Axes", found: Explanation) -> None:
     axis.set_xlabel("score" if scored else f"predicted response, {found.unit}")
     if scored:
         even = len(found.genes)
-        axis.axvline(1 / even, color=MUTED, linewidth=0.8, linestyle=":")
-        axis.set_title(f"Genes it goes by (evenness {found.evenness:.3f}; dotted: all alike)", loc="left", color=INK)
+        axis.axvline(1 / even, color=MUTED, linewidth=0.8, linestyle=":", label="all genes alike")
+        axis.set_title(f"Genes it goes by, evenness {found.evenness:.3f}", loc="left", color=INK)
     else:
         axis.set_title("Largest predicted responses", loc="left", color=INK)
     legend = [("target", FLOOR)] + ([("differential in the data", CEILING)] if "differential" in shown else [])
     for text, colour in legend:
         axis.barh([0], [0.0], color=colour, label=text)
-    axis.legend(frameon=False, fontsize=8, loc="lower right")
+    axis.legend(frameon=False, fontsize=8, loc="upper left", bbox_to_anchor=(0.0, -0.12), ncols=3, borderaxespad=0.0)
 
 
 def draw_nearest(axis: "Axes", found: Explanation) -> None:
