@@ -295,7 +295,7 @@ def figures_chapter(out: Path) -> list[str]:
     lines = [
         "## The network of gpo-vae",
         "",
-        "Its 120 strongest edges, first split; dashed genes were never perturbed, which closes them as sources (register B7).",
+        "Its 120 strongest edges. Dashed genes were never perturbed, so they regulate nothing (register B7).",
         "",
     ]
     for name, (title, make) in draw.items():
