@@ -63,7 +63,7 @@ MODELS: dict[str, dict[str, Any]] = {
     "conditional-vae": SMALL,
     "cpa-vae": SMALL,
     "svae-plus": SMALL,
-    "cradle-vae": SMALL | SPARSE | {"max_epochs": 60},
+    "cradle-vae": SMALL | SPARSE | {"max_epochs": 20},
     "sams-vae:paper": STEP | {"max_epochs": 30},
     "cradle-vae:paper": STEP | {"max_epochs": 30},
     "gpo-vae:paper": STEP | {"max_epochs": 5},

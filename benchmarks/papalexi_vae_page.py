@@ -121,10 +121,10 @@ def unseen_chapter(results: dict[str, Result]) -> list[str]:
         rho = np.corrcoef(truth.ravel(), found.ravel())[0, 1] if found.std() > 0 else np.nan
         r2 = 1 - ((truth - found) ** 2).sum() / ((truth - truth.mean()) ** 2).sum()
         l2 = np.linalg.norm(truth - found, axis=1)
-        rows.append(
-            (float(l2.mean()), [name, mean([rho]), mean([r2]), mean([l2.mean()]), f"{told.sum()} of {len(told)}"])
-        )
-    lines += table(["", "ATE-ρ", "R²", "L2", "answered"], [row for _, row in sorted(rows)])
+        nothing = float(np.linalg.norm(truth, axis=1).mean())  # of no change, on the same targets
+        answered = f"{told.sum()} of {len(told)}"
+        rows.append((float(l2.mean()), [name, mean([rho]), mean([r2]), mean([l2.mean()]), mean([nothing]), answered]))
+    lines += table(["", "ATE-ρ", "R²", "L2", "L2 of no change there", "answered"], [row for _, row in sorted(rows)])
     refused = sorted(name for name, of in by_name(results, "refusal").items() if of[0]["refusal"] and name not in parts)
     if refused:
         lines += [
