@@ -188,6 +188,7 @@ class Grape(ResponseModel):
         },
     )
     fitted_class: ClassVar[type[FittedModel]] = FittedGrape
+    folds: Annotated[int, Range(2)] = 4  # members; a fifth would take 20,000 targets past half a minute
     lr: Annotated[float, Range(1e-9)] = 1e-2  # 1e-3 in A.5: there steps are many more
     max_steps: Annotated[int, Range(1)] = 120
     batch_size: Annotated[int, Range(1)] = 128
