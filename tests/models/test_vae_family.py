@@ -13,6 +13,7 @@ from perturbcast.data.prediction import Support
 from perturbcast.data.scale import Scale
 from perturbcast.data.screen import InMemory
 from perturbcast.errors import BadOption, CannotPredict, NeedsCells, NotCounts, NotEnoughTraining
+from perturbcast.models.base import TrainingData
 from perturbcast.models.capabilities import SamplesCells, TrainsByGradient
 from perturbcast.models.check_world import check_world
 from perturbcast.models.conditional_vae import ConditionalVae
@@ -69,6 +70,17 @@ def test_control_mean_of_the_network_is_that_of_the_cells(counts):
     world, fitted = counts
     found = fitted._in_table_order(fitted._control_mean)
     assert np.abs(found - world.training.responses.control[0]).mean() < 0.15
+
+
+@pytest.mark.parametrize("kind", [ConditionalVae, GpoVae])
+def test_scale_is_that_of_whole_cells_where_the_screen_holds_a_part_of_their_genes(kind):
+    training = count_world(n_targets=3, cells_each=40, doubles=()).training
+    part = TrainingData.of(replace(training.screen, library=training.screen.library * 5))
+    rest = {"quality": "none", "align_steps": 20} if kind is GpoVae else {}
+    fitted = kind(**(LEARNS | {"max_epochs": 15}), **rest).fit(part)
+    own = fitted._in_table_order(fitted._control_mean)
+    assert np.abs(own - part.responses.control[0]).mean() < 0.25
+    assert np.abs(own - training.responses.control[0]).mean() > 0.6  # as if they were whole
 
 
 def test_identical_dosages_give_exactly_no_difference_and_predicting_repeats_its_bits(counts):

@@ -19,6 +19,7 @@ from perturbcast.errors import BadOption, NeedsKnowledge, NoOverlap, did_you_mea
 from perturbcast.models.base import TrainingData, encode_text
 from perturbcast.models.gpo_unseen import Likeness, coupling, likeness_of, state_of_unseen
 from perturbcast.models.latent_family import NET, _losses, _starts, held_out_cells, training_cells
+from perturbcast.models.training_cells import share_held
 from perturbcast.networks.universe import LOSS, direction_of
 
 if TYPE_CHECKING:
@@ -131,6 +132,7 @@ def fitted_state(
     network.load_state_dict(trained.weights)
     state = given.state() | {NET + name: tensor.numpy() for name, tensor in trained.weights.items()}
     state["losses"] = _losses(trained.history)
+    state["held"] = np.array([share_held(given.screen)], dtype=np.float32)
     state |= _starts(network.eval(), source, given.train_cells[given.screen.is_control[given.train_cells]])
     if model.anchored:
         state["anchors"] = _anchors_of(model, table, state)

@@ -18,7 +18,7 @@ from perturbcast.errors import CannotPredict, NotCounts, did_you_mean
 from perturbcast.models.base import FittedModel, Model, TrainingData, decode_text, encode_text
 from perturbcast.models.fields import Range
 from perturbcast.models.residuals import residual_of
-from perturbcast.models.training_cells import held_out_cells, training_cells
+from perturbcast.models.training_cells import held_out_cells, share_held, training_cells
 from perturbcast.nn.contexts import context_columns
 
 if TYPE_CHECKING:
@@ -105,6 +105,7 @@ class FittedLatent(FittedModel):
             depths=self._state["depths"],
             n_particles=model.n_averaged,
             basal=basal,
+            held=float(self._state["held"][0]) if "held" in self._state else 1.0,
         )
 
     @cached_property
@@ -328,7 +329,7 @@ class LatentModel(Model):
         network.load_state_dict(trained.weights)
         state = {NET + name: tensor.numpy() for name, tensor in trained.weights.items()}
         state |= {"columns": encode_text(columns), "likelihood": encode_text([likelihood])}
-        state |= {"losses": _losses(trained.history)}
+        state |= {"losses": _losses(trained.history), "held": np.array([share_held(screen)], dtype=np.float32)}
         state |= _starts(network.eval(), source, train_cells[screen.is_control[train_cells]]) | told
         if self.average == "common":
             bare = self.fitted_class(self, training.responses, state)

@@ -6,6 +6,7 @@ import numpy as np
 from jaxtyping import Int
 
 from perturbcast.data.conditions import CONTROL, Query
+from perturbcast.data.scale import Scale
 from perturbcast.data.screen import Screen
 from perturbcast.errors import NeedsCells, NotEnoughTraining
 from perturbcast.models.base import TrainingData
@@ -55,3 +56,11 @@ def held_out_cells(
     codes, first = np.unique(query_code[valid], return_index=True)
     back = valid[first[~np.isin(codes, query_code[train])]]
     return np.union1d(train, back), np.setdiff1d(valid, back)
+
+
+def share_held(screen: Screen) -> float:
+    """Share of the molecules of whole cells that are of the screen's genes; 1 where only these are known."""
+    if screen.scale is not Scale.COUNTS or screen.library is None:
+        return 1.0
+    held = sum(float(screen.stored(cells).sum()) for cells in screen.blocks())
+    return held / max(float(screen.library.sum()), 1.0)

@@ -50,6 +50,7 @@ class Averages:
     n_particles: int
     basal: Gaussian | None = None
     seed: int = 0
+    held: float = 1.0  # share of a cell's molecules that `depths` count
     _chunks: dict[int, tuple[Tensor, MeanLogExpression | None]] = field(default_factory=dict)
     _references: dict[bytes, np.ndarray] = field(default_factory=dict)
 
@@ -101,7 +102,7 @@ class Averages:
         for number, n_here in enumerate(self._sizes()):
             values = self._cells(dosage, n_here, np.full(n_here, PAPER_DEPTH), stream(self.seed, 1, key, number))
             if isinstance(self.network.decoder.head, CountHead):
-                values = np.log1p(values * (PER / np.maximum(values.sum(axis=1, keepdims=True), 1.0)))
+                values = np.log1p(values * (PER * self.held / np.maximum(values.sum(axis=1, keepdims=True), 1.0)))
             total = total + values.sum(axis=0, dtype=np.float64) / self.n_particles
         return np.asarray(total)
 
@@ -140,7 +141,7 @@ class Averages:
             if isinstance(head, CountHead):
                 dispersion = torch.exp(head.log_dispersion).numpy()
                 seed = stream(self.seed, 6, number)
-                log_mean = MeanLogExpression(self.depths, dispersion, n_particles=n_here, seed=seed)
+                log_mean = MeanLogExpression(self.depths, dispersion, n_particles=n_here, seed=seed, held=self.held)
             self._chunks[number] = self._basal(n_here, stream(self.seed, 7, number)), log_mean
         return self._chunks[number]
 

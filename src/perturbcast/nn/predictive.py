@@ -28,6 +28,7 @@ class MeanLogExpression:
 
     A count is Poisson with rate λ = ℓ ρ w, w Gamma(θ, 1)/θ. Depths and w are drawn once and serve every query, so
     equal shares give equal means bit for bit; the mean over counts is not drawn but looked up (error below 10⁻³).
+    `held` is the share of a cell's molecules that `depths` count, where the genes of the screen are a part of all.
     Differs from (26): ℓ from the training cells, not 10⁴; no noise of drawn counts; natural logarithm.
     """
 
@@ -38,12 +39,13 @@ class MeanLogExpression:
         *,
         n_particles: int,
         seed: int,
+        held: float = 1.0,
     ) -> None:
         rng = np.random.default_rng(seed)
         theta = np.maximum(np.asarray(dispersion, dtype=np.float64), 1e-6)
         gamma = rng.standard_gamma(theta, size=(n_particles, len(theta))) / theta
         depth = np.arange(n_particles) % len(depths)
-        self._table = torch.from_numpy(np.stack([poisson_log_table(float(d)) for d in depths])).float()
+        self._table = torch.from_numpy(np.stack([poisson_log_table(float(d), held=held) for d in depths])).float()
         self._row = torch.from_numpy(depth)[:, None]
         rate = depths[depth][:, None] * np.maximum(gamma, 1e-30)
         self._log_rate = torch.from_numpy(np.log(rate).astype(np.float32))
@@ -60,11 +62,11 @@ class MeanLogExpression:
         return value.double().mean(dim=0)
 
 
-def poisson_log_table(depth: float) -> Float[np.ndarray, " point"]:
-    """E ln(1 + x·10⁴/ℓ) for Poisson x, at the grid of ln λ; summed for small λ, of second order for large."""
+def poisson_log_table(depth: float, *, held: float = 1.0) -> Float[np.ndarray, " point"]:
+    """E ln(1 + x·10⁴·held/ℓ) for Poisson x, at the grid of ln λ; summed for small λ, of second order for large."""
     from scipy.special import gammaln
 
-    per_count = PER / depth
+    per_count = PER * held / depth
     rate = np.exp(np.linspace(LEAST, MOST, POINTS))
     mean = rate * per_count
     expanded = np.log1p(mean) - per_count * mean / (2 * (1 + mean) ** 2)
