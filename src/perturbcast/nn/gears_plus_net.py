@@ -10,6 +10,7 @@ from perturbcast.nn.condition_rows import RowBatch
 from perturbcast.nn.nodes import NodeTable
 from perturbcast.nn.response_net import ResponseNet, Rows, of_targets
 
+START = 1e-2  # size of first output weights: no response until training finds one
 POSITION = 0.2  # weight of the co-expression state; C-4
 DIRECTION = 0.1  # λ of C-8
 SMALLEST = 0.5  # rms of a response beyond which its direction counts in full; networks see responses of rms 1
@@ -37,11 +38,13 @@ class GearsPlusNet(ResponseNet):
         self.gene_mlp = _mlp(hidden, hidden, hidden)
         self.norm = nn.LayerNorm(hidden)
         self.decoder = _mlp(hidden, 2 * hidden, hidden)
-        self.readout = nn.Parameter(torch.randn(n_genes, hidden) / hidden)
+        self.readout = nn.Parameter(torch.randn(n_genes, hidden) * START)
         self.spread = _mlp(hidden, hidden, 1)
         self.cross = _mlp(n_genes, hidden, hidden)
-        self.output = nn.Parameter(torch.randn(n_genes, hidden) / hidden)
+        self.output = nn.Parameter(torch.randn(n_genes, hidden) * START)
         self.additive = nn.Linear(hidden, n_genes)
+        for parameter in self.additive.parameters():
+            nn.init.zeros_(parameter)
         self.states: Tensor | None = None  # of all nodes, kept while the network only answers
 
     def train(self, mode: bool = True) -> "GearsPlusNet":
