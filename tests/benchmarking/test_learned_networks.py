@@ -27,7 +27,7 @@ def world(tmp_path_factory):
 @pytest.fixture(scope="module")
 def done(world, tmp_path_factory):
     """A benchmark of a model that learns a network, and of one that does not."""
-    model = get_model("gpo-vae", **TINY, align_steps=40, features=False)
+    model = get_model("gpo-vae", **TINY, align_steps=40, unseen="refuse")
     out = tmp_path_factory.mktemp("learned") / "benchmark"
     _, folder = world
     return benchmark(
