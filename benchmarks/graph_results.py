@@ -158,15 +158,18 @@ def run_all(studies: list[Study], models: list[str], *, out: Path, minutes: floa
 
 
 def scores_of(out: Path, study: Study) -> pd.DataFrame:
-    """The scores of all models of a study, the floors once."""
+    """The scores of all models of a study, the floors once; groups of test queries are splits of their own."""
     parts = []
     for folder in sorted((out / study.name).glob("*/scores.parquet")):
         part = pd.read_parquet(folder)
         parts.append(part[part.metric.isin([*HEADLINES, "prediction"]) & part.gene_set.isin(["all", ""])])
     if not parts:
         return pd.DataFrame()
+    table = pd.concat(parts, ignore_index=True)
+    grouped = table["group"].fillna("").astype(str)
+    table["split"] = table["split"].astype(str) + np.where(grouped != "", "/" + grouped, "")
     keys = ["dataset", "split", "seed", "fold", "model", "condition", "context", "metric", "gene_set"]
-    return pd.concat(parts, ignore_index=True).drop_duplicates(keys)
+    return table.drop_duplicates(keys)
 
 
 def rows_by_model(summary: pd.DataFrame, split: str) -> dict[str, dict[str, dict]]:
