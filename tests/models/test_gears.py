@@ -238,7 +238,9 @@ def test_without_gene_sets_it_says_so(world):
 def test_too_few_conditions_in_the_ontology_are_named(world):
     sets = gene_sets_of("go", [("one", ["G00", "G01"])])
     table = world.training.responses
-    lonely = replace(world.training, knowledge=GeneKnowledge(gene_sets={"go": sets}), responses=table.take(np.arange(3)))
+    lonely = replace(
+        world.training, knowledge=GeneKnowledge(gene_sets={"go": sets}), responses=table.take(np.arange(3))
+    )
     with pytest.raises(NotEnoughTraining, match="of 3 training conditions"):
         Gears.make("paper").fit(lonely, seed=0)
 

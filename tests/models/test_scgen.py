@@ -86,7 +86,8 @@ def test_unseen_targets_get_the_shifts_of_like_targets(world, below):
 
 
 def test_autoencoder_learns_the_cells(world):
-    fitted = Scgen(width=32, n_latent=12, max_epochs=40, batch_size=64, lr=3e-3, dropout=0.0).fit(world.with_cells, seed=0)
+    model = Scgen(width=32, n_latent=12, max_epochs=40, batch_size=64, lr=3e-3, dropout=0.0)
+    fitted = model.fit(world.with_cells, seed=0)
     truth = world.training.responses
     found = fitted.predict(truth.queries).response
     assert np.mean([np.corrcoef(a, b)[0, 1] for a, b in zip(found, truth.response, strict=True)]) > 0.5

@@ -58,7 +58,8 @@ def draw_nearest(axis: "Axes", found: Explanation) -> None:
         return
     axis.barh(np.arange(len(near)), near["likeness"].astype(float), color=BEST)
     several = near["context"].nunique() > 1
-    names = [f"{row.condition} ({row.context})" if several else row.condition for row in near.itertuples()]
+    pairs = zip(near["condition"].astype(str), near["context"].astype(str), strict=True)
+    names = [f"{condition} ({context})" if several else condition for condition, context in pairs]
     axis.set_yticks(np.arange(len(near)), names)
     axis.set_xlabel("likeness (cosine)")
     axis.set_title("Nearest training conditions", loc="left", color=INK)
