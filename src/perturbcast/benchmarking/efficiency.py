@@ -27,7 +27,7 @@ from perturbcast.models.base import FittedModel, Model, TrainingData
 
 TRAINED = ("net.", "member.")  # prefixes of trained weights among learned arrays
 ANSWERS = 200  # queries that are timed, repeated if there are fewer
-MIB = 1 << 20
+KIB, MIB = 1 << 10, 1 << 20
 
 
 @dataclass(frozen=True)
@@ -156,10 +156,17 @@ def n_trained(fitted: FittedModel) -> int:
 
 
 def peak_memory() -> float:
-    """Highest resident memory of this process so far, in MiB."""
+    """Highest resident memory of this process so far, in MiB.
+
+    On Linux `ru_maxrss` starts at that of the process that started this one; the high-water mark does not.
+    """
+    status = Path("/proc/self/status")
+    if status.is_file():
+        (line,) = [line for line in status.read_text().splitlines() if line.startswith("VmHWM")]
+        return int(line.split()[1]) * KIB / MIB
     import resource
 
-    unit = 1 if sys.platform == "darwin" else 1024  # bytes there, KiB elsewhere
+    unit = 1 if sys.platform == "darwin" else KIB
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit / MIB
 
 
