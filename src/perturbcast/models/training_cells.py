@@ -62,5 +62,7 @@ def share_held(screen: Screen) -> float:
     """Share of the molecules of whole cells that are of the screen's genes; 1 where only these are known."""
     if screen.scale is not Scale.COUNTS or screen.library is None:
         return 1.0
-    held = sum(float(screen.stored(cells).sum()) for cells in screen.blocks())
+    from perturbcast.nn.cells import BLOCK
+
+    held = sum(float(screen.stored(cells).sum()) for cells in screen.blocks(size=BLOCK))
     return held / max(float(screen.library.sum()), 1.0)
