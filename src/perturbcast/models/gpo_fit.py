@@ -18,8 +18,8 @@ from perturbcast.data.screen import Screen
 from perturbcast.errors import BadOption, NeedsKnowledge, NoOverlap, did_you_mean
 from perturbcast.models.base import TrainingData, encode_text
 from perturbcast.models.gpo_unseen import Likeness, coupling, likeness_of, state_of_unseen
-from perturbcast.models.latent_family import NET, _losses, _starts, held_out_cells, training_cells
-from perturbcast.models.training_cells import share_held
+from perturbcast.models.latent_family import NET, _losses, _starts
+from perturbcast.models.training_cells import held_out_cells, share_held, training_cells
 from perturbcast.networks.universe import LOSS, direction_of
 
 if TYPE_CHECKING:

@@ -18,8 +18,8 @@ from perturbcast.errors import CannotPredict, NotEnoughTraining, did_you_mean
 from perturbcast.models.base import FittedModel, Model, TrainingData, decode_text, encode_text
 from perturbcast.models.fields import Range
 from perturbcast.models.gears_fit import pairs_of
-from perturbcast.models.latent_family import held_out_cells, training_cells
 from perturbcast.models.node_table import node_table
+from perturbcast.models.training_cells import held_out_cells, training_cells
 
 if TYPE_CHECKING:
     from perturbcast.nn.cell_pairs import CellPairs

@@ -16,8 +16,8 @@ from perturbcast.data.scale import Scale
 from perturbcast.errors import CannotPredict
 from perturbcast.models.base import FittedModel, Model, ModelCard, TrainingData
 from perturbcast.models.fields import Range
-from perturbcast.models.latent_family import held_out_cells
 from perturbcast.models.pair_family import NET, TargetInputs, pairs_source, some_controls
+from perturbcast.models.training_cells import held_out_cells
 
 if TYPE_CHECKING:
     from perturbcast.nn.cell_pairs import CellPairs
