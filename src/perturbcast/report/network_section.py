@@ -24,7 +24,7 @@ SCORES = {
     "auroc": "AUROC",
     "epr": "early precision / chance",
     "signed_accuracy": "right signs",
-    "wasserstein": "mean W1, ln units",
+    "wasserstein": "mean W1 (ln)",
     "false_omission_rate": "false omissions",
 }
 
