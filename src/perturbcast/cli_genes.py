@@ -167,15 +167,46 @@ def genes_controls(table: Path, *, out: Out, seed: Seed = 0) -> None:
     from perturbcast.genes.load import load_knowledge
     from perturbcast.genes.policies import control_tables, write_table
 
-    embeddings = load_knowledge([table]).embeddings
-    if len(embeddings) != 1:
-        raise BadOption(f"{table} holds {len(embeddings)} embedding tables; give the file of one.")
-    (embedding,) = embeddings.values()
+    embedding = only_table(load_knowledge([table]), table)
     make_folder(out)
     for how, control in control_tables(embedding, seed=seed, most_one_hot=MOST_ONE_HOT).items():
         write_table(control, out / f"{embedding.name}-{how}.npz")
         typer.echo(f"{how}: {len(control.genes):,} genes x {control.matrix.shape[1]:,} features")
     typer.echo(f"Controls: {out}")
+
+
+@genes_app.command("complete")
+def genes_complete(
+    table: Path,
+    *,
+    missing: Annotated[str, typer.Option(help="drop, flag (zeros and a feature that says so) or neighbours.")],
+    among: Annotated[
+        Path | None, typer.Option(help="File with the genes wanted, or an .h5ad that measures them.")
+    ] = None,
+    networks: Networks = None,
+    genes: Genes = None,
+    out: Out,
+) -> None:
+    """Give genes that an embedding table lacks a row: nothing, zeros with a flag, or the mean of their neighbours."""
+    from perturbcast.genes.foundation import names_in
+    from perturbcast.genes.layers import known_graphs
+    from perturbcast.genes.load import load_knowledge
+    from perturbcast.genes.policies import completed
+
+    if among is None and missing != "neighbours":
+        raise BadOption(f"--missing {missing} needs to know which genes are wanted.", "Give a file with --among.")
+    wanted = None if among is None else names_in(among)
+    embedding = only_table(load_knowledge([table, *(genes or [])], genes=wanted), table)
+    graph: GeneGraph | None = None
+    if networks:
+        knowledge = load_knowledge([*networks, *(genes or [])], genes=[*(wanted or []), *embedding.genes])
+        wanted = wanted or sorted({*edge_genes(knowledge), *map(str, embedding.genes)})
+        graph = known_graphs(knowledge, sorted({*wanted, *map(str, embedding.genes)})).union()
+    done = completed(embedding, embedding.genes if wanted is None else wanted, missing=missing, graph=graph)
+    n_had = len(set(embedding.genes).intersection(done.genes))
+    save_table(done, out, transform="none", width=None)
+    lost = "" if wanted is None else f", {len(set(wanted)) - len(done.genes):,} left out"
+    typer.echo(f"{n_had:,} genes had a row, {len(done.genes) - n_had:,} were given one ({missing}){lost}")
 
 
 @genes_app.command("graph")
@@ -242,6 +273,14 @@ def given_table(genes: list[Path]) -> "GeneTable":
     if table is None:
         raise NeedsKnowledge("no gene table was given.", "Pass --genes, or make one with `perturbcast genes fetch`.")
     return table
+
+
+def only_table(knowledge: "GeneKnowledge", path: Path) -> "EmbeddingTable":
+    """The one embedding table that a file holds; BadOption where there is none, or several."""
+    if len(knowledge.embeddings) != 1:
+        raise BadOption(f"{path} holds {len(knowledge.embeddings)} embedding tables; give the file of one.")
+    (embedding,) = knowledge.embeddings.values()
+    return embedding
 
 
 def edge_genes(knowledge: "GeneKnowledge") -> list[str]:

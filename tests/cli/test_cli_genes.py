@@ -73,6 +73,48 @@ def test_a_foundation_model_gives_a_table_with_controls(folder, capsys):
     assert found["scgpt-one-hot"].matrix.shape == (3, 3)
 
 
+def test_genes_that_a_table_lacks_are_left_out_flagged_or_filled_in_by_their_neighbours(folder, capsys):
+    pd.DataFrame({"gene": ["TP53", "MYC"], "a": [1.0, 3.0], "b": [2.0, 0.0]}).to_csv(folder / "own.csv", index=False)
+    (folder / "wanted.txt").write_text("MYC\nEKLF\nGATA1\n")
+    command = ["genes", "complete", str(folder / "own.csv"), "--genes", str(folder / "table.tsv")]
+    wanted, ppi = ["--among", str(folder / "wanted.txt")], ["--networks", str(folder / "ppi.csv")]
+
+    def completed(*words):
+        out = folder / "whole.csv"
+        assert run([*command, *words, "--out", str(out)]) == 0
+        return pd.read_csv(out, index_col="gene").to_dict("split"), capsys.readouterr().out
+
+    found, _ = completed("--missing", "drop", *wanted)
+    assert (found["index"], found["data"]) == (["MYC"], [[3.0, 0.0]])
+    found, said = completed("--missing", "flag", *wanted)
+    assert found["index"] == ["MYC", "EKLF", "GATA1"]
+    assert found["data"] == [[3, 0, 0], [0, 0, 1], [0, 0, 1]]
+    assert "1 genes had a row, 2 were given one (flag), 0 left out" in said
+    found, said = completed("--missing", "neighbours", *wanted, *ppi)
+    assert found["index"] == ["MYC", "EKLF"]  # nothing is known of GATA1
+    np.testing.assert_allclose(found["data"][1], [(900 * 1 + 300 * 3) / 1200, 900 * 2 / 1200], rtol=1e-6)
+    assert "1 left out" in said
+    found, _ = completed("--missing", "neighbours", *ppi)
+    assert set(found["index"]) == {"TP53", "MYC", "KLF1"}
+
+
+@pytest.mark.parametrize(
+    ("words", "code"),
+    [
+        (["--missing", "flag"], "E110"),
+        (["--missing", "neighbours"], "E505"),
+        (["--missing", "mean", "--among", "wanted.txt"], "E110"),
+    ],
+)
+def test_a_table_that_cannot_be_completed_is_refused_in_one_line(folder, capsys, monkeypatch, words, code):
+    monkeypatch.chdir(folder)
+    (folder / "wanted.txt").write_text("MYC\n")
+    pd.DataFrame({"gene": ["TP53", "MYC"], "a": [1.0, 3.0], "b": [2.0, 0.0]}).to_csv("own.csv", index=False)
+    assert run(["genes", "complete", "own.csv", *words, "--out", "whole.csv"]) == 2
+    assert capsys.readouterr().err.startswith(code)
+    assert not (folder / "whole.csv").exists()
+
+
 def test_graphs_are_united_cut_and_degraded(folder, capsys):
     networks = ["--networks", str(folder / "sets.gmt"), "--networks", str(folder / "ppi.csv")]
     whole, cut, spoilt = (folder / f"{name}.tsv" for name in ("whole", "cut", "spoilt"))
