@@ -19,6 +19,7 @@ from perturbcast.nn.grn import EffectTargets
 from perturbcast.nn.hops import hops
 from perturbcast.nn.latent import standardiser
 from perturbcast.nn.masks import EDGE, straight_through_mask
+from perturbcast.nn.plates import charged
 from perturbcast.nn.trunk import Dosed, Gaussian, Trunk
 
 
@@ -112,6 +113,26 @@ def test_likelihood_in_blocks_is_the_plain_formula(monkeypatch):
     same(gradients(ours, units, *head.parameters()), gradients(plain, units, *head.parameters()))
 
 
+def test_likelihood_of_short_units_is_that_of_the_plain_formula_in_full_precision():
+    """Under mixed precision only the product with the weights is short, not sums over genes, which nearly cancel."""
+    rng = np.random.default_rng(4)
+    torch.manual_seed(4)
+    head, units = CountHead(4, 60), torch.from_numpy(rng.normal(size=(2, 5, 4)).astype(np.float32))
+    values = torch.from_numpy(rng.poisson(20, size=(5, 60)).astype(np.float32))
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        short = head.log_prob(units, values, values.sum(1))
+    assert short.dtype == torch.float32
+    torch.testing.assert_close(short, plain_log_prob(head, units, values, values.sum(1)), rtol=1e-3, atol=0)
+
+
+def test_what_cells_are_charged_of_global_terms_is_not_shortened():
+    noise = torch.Generator().manual_seed(5)
+    share, term = torch.rand(6, 3, generator=noise), 100 * torch.rand(2, 3, generator=noise)
+    exact = term @ share.T
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        assert torch.equal(charged(share, term), exact)
+
+
 # ------------------------------------------------------------------------------------------------------- a whole step
 def step(profile: str):
     """A network and a batch with all that its step reads."""
@@ -172,3 +193,15 @@ def test_a_step_has_the_terms_and_gradients_of_the_straightforward_step(profile,
     largest = max(float(one.abs().max()) for one in by_ours)
     by_plain = torch.autograd.grad(sum(plain.values()), network.parameters())
     same(by_ours, by_plain, rtol=1e-5, atol=1e-5 * largest)
+
+
+@pytest.mark.parametrize("profile", ["paper", "plus"])
+def test_every_term_of_a_step_stays_near_under_mixed_precision(profile):
+    network, batch = step(profile)
+    exact = network.terms(batch, seed=1)
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        short = network.terms(batch, seed=1)
+    for name, value in exact.items():
+        torch.testing.assert_close(
+            short[name], value, rtol=0.01, atol=1e-4, msg=lambda told, name=name: f"{name}: {told}"
+        )

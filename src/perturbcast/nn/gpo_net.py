@@ -25,6 +25,7 @@ from perturbcast.nn.grn import (
 from perturbcast.nn.guides import CorrelatedGuide, MaskAndEmbedding, MeanFieldGuide
 from perturbcast.nn.hops import hops
 from perturbcast.nn.standardise import Standardise
+from perturbcast.nn.trunk import in_single
 
 Alignment = Literal["cells", "means", "reach", "effects", "none"]
 
@@ -91,7 +92,9 @@ class GpoNet(CradleNet):
 
     def terms(self, batch: Batch, *, seed: int) -> dict[str, Tensor]:
         """Terms of (18) and the network's: λ_g times the alignment, λ_s times the sparsity."""
-        return super().terms(batch, seed=seed) | self.network_terms(batch)
+        terms = super().terms(batch, seed=seed)
+        with in_single(self.guide.logits):
+            return terms | self.network_terms(batch)
 
     def network_terms(self, batch: Batch) -> dict[str, Tensor]:
         """The alignment of the rows in the batch, and what keeps the network sparse."""

@@ -7,6 +7,8 @@ from jaxtyping import Float
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
+from perturbcast.nn.trunk import in_single
+
 ROUND = 1e-12  # rows and columns that sum or spread to less are left alone
 
 
@@ -18,7 +20,7 @@ def hops(
     `n_hops` K = 0 gives rows · W. For the whole T̂_K pass the unit matrix; for a batch, its distinct dosage rows, whose
     zeros cost nothing. Differentiable once, in the weights.
     """
-    with torch.autocast(weights.device.type, enabled=False):  # a sum of powers is not for short numbers
+    with in_single(weights):  # a sum of powers is not for short numbers
         total: Tensor = _Hops.apply(rows, weights, n_hops)
     return total
 

@@ -4,6 +4,8 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from perturbcast.nn.trunk import in_single
+
 
 def per_cell_share(received: Float[Tensor, "cell row"], n_trained: Float[Tensor, " row"]) -> Float[Tensor, "cell row"]:
     """1 / n_p for every cell that received p and every p that n_p > 0 *training* cells received, else 0; equation (5).
@@ -17,4 +19,5 @@ def per_cell_share(received: Float[Tensor, "cell row"], n_trained: Float[Tensor,
 
 def charged(share: Float[Tensor, "cell row"], term: Float[Tensor, "particle row"]) -> Float[Tensor, "particle cell"]:
     """What each cell is charged of the terms of global variables: Σ_p share · t_p."""
-    return term @ share.T
+    with in_single(term):
+        return term @ share.T

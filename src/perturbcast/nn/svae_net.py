@@ -15,7 +15,7 @@ from perturbcast.nn.masks import straight_through_mask
 from perturbcast.nn.noise import Noise
 from perturbcast.nn.plates import charged
 from perturbcast.nn.standardise import Standardise
-from perturbcast.nn.trunk import Gaussian
+from perturbcast.nn.trunk import Gaussian, in_single
 
 FIRST_SHIFT = 0.1  # standard deviation of the first prior means
 
@@ -67,7 +67,8 @@ class SvaeNet(nn.Module):
         """Reconstruction, KL of the cell's state to the shifted prior, and -ln Beta(b; 1, K) of the masks."""
         shape, noise, logits = self.shape, batch.noise(seed), self.logits[batch.present]
         mask = self._mask(logits, noise, n_particles=shape.n_particles)
-        prior = batch.dosage @ (mask * self.shift[batch.present])
+        with in_single(mask):
+            prior = batch.dosage @ (mask * self.shift[batch.present])
         posterior = self.encoder(batch.values)
         state = draw_basal(posterior, noise, n_particles=shape.n_particles)
         sparse = -(shape.sparsity - 1) * logsigmoid(-logits) - torch.log(torch.tensor(shape.sparsity))

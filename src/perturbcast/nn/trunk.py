@@ -1,6 +1,7 @@
 """Residual layers with heads: the only kind of network that the family uses."""
 
-from typing import NamedTuple
+from contextlib import AbstractContextManager
+from typing import Any, NamedTuple
 
 import torch
 from jaxtyping import Float, Int
@@ -48,6 +49,11 @@ Part = Tensor | Dosed  # of what a layer reads
 def at_least_single(values: Float[Tensor, "..."]) -> Float[Tensor, "..."]:
     """The values in float32 if they are shorter, so that what follows is exact under mixed precision."""
     return values.float() if values.dtype in (torch.bfloat16, torch.float16) else values
+
+
+def in_single(like: Tensor) -> AbstractContextManager[Any]:
+    """Mixed precision is off inside, on the device of a tensor: for sums of a loss, whose products torch shortens."""
+    return torch.autocast(like.device.type, enabled=False)
 
 
 class Trunk(nn.Module):
