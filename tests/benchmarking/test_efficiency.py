@@ -33,6 +33,13 @@ def test_cost_of_each_model_is_measured_once_and_kept(world, tmp_path):
     assert network["fit_seconds"] > mean["fit_seconds"] > 0
 
 
+def test_fields_of_a_short_training_are_told_beside_the_models_that_have_them(world, tmp_path):
+    fields = {"max_steps": 3, "fmlp.folds": 2}
+    table = efficiency(world.screen, models=["mean", "fmlp"], fields=fields, out=tmp_path)
+    assert dict(zip(table["model"], table["settings"], strict=True)) == {"mean": "", "fmlp": "folds=2, max_steps=3"}
+    assert "| folds=2, max_steps=3 |" in (tmp_path / "efficiency.md").read_text()
+
+
 def test_weights_of_all_members_are_counted(world):
     from perturbcast.models.base import TrainingData
 

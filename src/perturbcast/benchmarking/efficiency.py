@@ -6,6 +6,7 @@ import sys
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
+from dataclasses import fields as dataclass_fields
 from pathlib import Path
 from typing import Any
 
@@ -42,6 +43,7 @@ class Cost:
     memory_mib: float  # highest
     memory_before_mib: float  # before the fit
     reason: str = ""  # why there is no fit; numbers are NaN then
+    settings: str = ""  # fields that were set for the measurement, such as a short training
 
 
 def efficiency(
@@ -60,7 +62,8 @@ def efficiency(
     """One row of `Cost` per model fitted to the first training side of a split; in `out` efficiency.tsv and .md.
 
     One model at a time, each in a fresh process, so that peak memory is its own. Interrupted, the same call goes on
-    with the models that are missing. A model that refuses has a row with its reason. BadOption for splits of cells.
+    with the models that are missing. A model that refuses has a row with its reason. `fields` shorten a training, and
+    are told in the column `settings`. BadOption for splits of cells.
     """
     progress = progress or Progress()
     chosen = named_models(list(models), fields=fields)
@@ -71,11 +74,11 @@ def efficiency(
     if side.cells_train is not None:
         raise BadOption(f"the split {side.name!r} divides cells.", "Use one that divides queries, such as singles.")
     training = training_side(dataset, side)
-    found = [
-        _remembered(named, dataset, side, training, folder=folder, seed=seed, threads=threads)
+    pairs = [
+        (named, _remembered(named, dataset, side, training, folder=folder, seed=seed, threads=threads))
         for named in progress.track(chosen, label="efficiency")
     ]
-    table = pd.DataFrame([asdict(cost) for cost in found])
+    table = pd.DataFrame([asdict(cost) | {"settings": _settings(named, fields)} for named, cost in pairs])
     for name, text in (("efficiency.tsv", table.to_csv(sep="\t", index=False)), ("efficiency.md", markdown(table))):
         with written_whole(folder / name) as draft:
             draft.write_text(text, encoding="utf-8")
@@ -101,6 +104,13 @@ def _remembered(
     with written_whole(part) as draft:
         draft.write_text(json.dumps(asdict(cost)), encoding="utf-8")
     return cost
+
+
+def _settings(named: NamedModel, fields: Mapping[str, Any] | None) -> str:
+    """The fields among `fields` that the model has, whether they were given for it alone or for all."""
+    own = {key.rpartition(".")[2] for key in fields or {} if key.rpartition(".")[0] in ("", named.model.card.name)}
+    known = [entry.name for entry in dataclass_fields(named.model) if entry.name in own]
+    return ", ".join(f"{name}={getattr(named.model, name)}" for name in known)
 
 
 def _in_a_process(named: NamedModel, training: TrainingData, asked: list[Query], *, seed: int, threads: int) -> Cost:
@@ -178,15 +188,21 @@ def _no_fit(label: str, reason: str) -> Cost:
 def markdown(table: pd.DataFrame) -> str:
     """The table of costs for a page of text, quickest fit first."""
     lines = [
-        "| model | trained weights | numbers kept | fit, s | answer, ms per query | peak memory, MiB | of it before |",
-        "|---|---|---|---|---|---|---|",
+        "| model | trained weights | numbers kept | fit, s | answer, ms a query | highest memory, MiB | before | set |",
+        "|---|---|---|---|---|---|---|---|",
     ]
     costs = [Cost(**row) for row in table.sort_values("fit_seconds", kind="stable").to_dict("records")]  # type: ignore[arg-type]
     for cost in costs:
         if cost.reason:
-            lines.append(f"| {cost.model} | {cost.reason.replace('|', ' ')} | | | | | |")
+            lines.append(f"| {cost.model} | {cost.reason.replace('|', ' ')} | | | | | | {cost.settings} |")
             continue
-        counts = f"{cost.n_trained or '–'} | {cost.n_kept}"
-        times = f"{cost.fit_seconds:.3g} | {cost.answer_milliseconds:.3g}"
-        lines.append(f"| {cost.model} | {counts} | {times} | {cost.memory_mib:.0f} | {cost.memory_before_mib:.0f} |")
+        counts = f"{f'{cost.n_trained:,}' if cost.n_trained else '–'} | {cost.n_kept:,}"
+        times = f"{_three_digits(cost.fit_seconds)} | {_three_digits(cost.answer_milliseconds)}"
+        memory = f"{cost.memory_mib:.0f} | {cost.memory_before_mib:.0f}"
+        lines.append(f"| {cost.model} | {counts} | {times} | {memory} | {cost.settings} |")
     return "\n".join(lines) + "\n"
+
+
+def _three_digits(value: float) -> str:
+    """Three significant digits, never in powers of ten."""
+    return f"{value:.0f}" if value >= 100 else f"{value:.3g}"
