@@ -1,16 +1,21 @@
 """The studies: what a model loses with its parts, and with spoilt graphs; their tables and figures."""
 
+from dataclasses import replace
+
 import numpy as np
 import pandas as pd
 import pytest
 
 from perturbcast.benchmarking.gene_maps import gene_map, separation
-from perturbcast.benchmarking.studies import INTACT, ablate, ablations_of, degrade, spoilt, with_graphs
+from perturbcast.benchmarking.plan import NamedModel
+from perturbcast.benchmarking.run import benchmark
+from perturbcast.benchmarking.studies import INTACT, SHOWN, ablate, ablations_of, degrade, spoilt, studied, with_graphs
 from perturbcast.errors import BadOption, NeedsKnowledge
 from perturbcast.genes.knowledge import GeneKnowledge
+from perturbcast.metrics.base import all_metrics
 from perturbcast.models.check_world import check_world
 from perturbcast.models.registry import all_models, get_model
-from perturbcast.report.study_figures import biotype_maps, write_figure
+from perturbcast.report.study_figures import DIRECTION, PEARSON, biotype_maps, violins, write_figure
 from perturbcast.report.study_files import write_study
 
 
@@ -50,6 +55,26 @@ def test_degrading_compares_spoilt_graphs_with_the_intact_one(training, tmp_path
     assert [path.name for path in write_study(study)] == ["study.md", "spoilt_graphs.png"]
     again = degrade(training.responses, out=tmp_path, graph_seeds=2, folds=2, **asked)
     pd.testing.assert_frame_equal(again.table, study.table)
+
+
+def test_all_that_studies_show_is_scored_by_the_metric_named():
+    for metric, genes in SHOWN:
+        assert genes in all_metrics()[metric].card.gene_sets
+    assert set(DIRECTION) | {PEARSON} <= set(SHOWN)
+
+
+def test_study_names_what_was_taken_away_and_leaves_out_what_is_not_scored(training, tmp_path):
+    models = [NamedModel("mean", get_model("mean")), NamedModel("mean, nothing", get_model("no-change"))]
+    done = benchmark(training.responses, models=models, out=tmp_path, folds=2)
+    study = studied(tmp_path, done.scores, reference="mean")
+    page = (tmp_path / "study.md").read_text()
+    assert "| nothing |" in page
+    assert "nan" not in page
+    assert [label.get_text() for label in violins(study).axes[0].get_yticklabels()] == ["mean", "nothing"]
+    without = replace(study, scores=study.scores[study.scores["metric"] != "dac"])
+    for given, direction in ((study, "DAC"), (without, "Direction accuracy")):
+        titles = [axis.get_xlabel() for axis in violins(given).axes]
+        assert titles == [f"{direction} of a condition", "Pearson Δ of a condition"]
 
 
 def test_graphs_keep_their_names_and_gene_sets_become_graphs(training):

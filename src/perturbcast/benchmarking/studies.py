@@ -24,14 +24,14 @@ WAYS = ("remove", "add", "rewire", "permute")  # B.4 a to d
 SHARES = (0.10, 0.25, 0.50)  # B.4
 INTACT = "intact"
 EDGES_EACH, LEAST_JACCARD = 20, 0.1  # of graphs made from gene sets; spec C-1
-SHOWN = (  # metric and gene set of the tables and figures
-    ("l2", "all-notarget"),
-    ("pearson_delta_perturbed", "all-notarget"),
-    ("pds_cosine", "all-notarget"),
-    ("direction_accuracy", "all-notarget"),
-    ("pearson_delta", "all-notarget"),
-    ("dac", "all"),
-)
+SHOWN = {  # metric and gene set of the tables and figures, with a short title
+    ("l2", "all-notarget"): "L2 error",
+    ("pearson_delta_perturbed", "all-notarget"): "Pearson Δ against mean",
+    ("pds_cosine_perturbed", "all"): "Discrimination, mean out",
+    ("pearson_delta", "all-notarget"): "Pearson Δ",
+    ("direction_accuracy", "all"): "Direction accuracy",
+    ("dac", "all"): "DAC",
+}
 
 
 @dataclass(frozen=True)
@@ -75,7 +75,7 @@ def ablate(
     """
     models = ablations_of(model, fields=fields)
     done = benchmark(data, models=models, out=out, knowledge=knowledge, metrics_profile=metrics_profile, **options)
-    return _studied(Path(out), done.scores, reference=models[0].label)
+    return studied(Path(out), done.scores, reference=models[0].label)
 
 
 def degrade(
@@ -117,7 +117,7 @@ def degrade(
             **options,
         )
         parts += [_labelled(done.scores, name, seed=each) for each in (range(graph_seeds) if way == INTACT else [seed])]
-    return _studied(Path(out), pd.concat(parts, ignore_index=True), reference=INTACT)
+    return studied(Path(out), pd.concat(parts, ignore_index=True), reference=INTACT)
 
 
 def with_graphs(knowledge: GeneKnowledge, *, alone: bool) -> GeneKnowledge:
@@ -147,7 +147,7 @@ def _labelled(scores: pd.DataFrame, label: str, *, seed: int) -> pd.DataFrame:
     return part.assign(model=label, seed=part["seed"] * 1000 + seed)
 
 
-def _studied(folder: Path, scores: pd.DataFrame, *, reference: str) -> Study:
+def studied(folder: Path, scores: pd.DataFrame, *, reference: str) -> Study:
     """The study, its table written as parquet and as text."""
     shown = pd.Series(list(zip(scores["metric"], scores["gene_set"], strict=True)), index=scores.index).isin(SHOWN)
     table = summarise(scores[shown | (scores["metric"] == REFUSED)], baselines=(reference,))
@@ -161,21 +161,35 @@ def markdown(table: pd.DataFrame, *, reference: str) -> str:
     lines = []
     for (dataset, split), part in table.groupby(["dataset", "split"], sort=False):
         part = part[~part["model"].str.startswith("ceiling:")]
-        cells = [pair for pair in SHOWN if ((part["metric"] == pair[0]) & (part["gene_set"] == pair[1])).any()]
+        cells = [pair for pair in SHOWN if _of(part, pair)["mean"].notna().any()]
         lines += [f"## {dataset}, {split}", "", f"Differences are to `{reference}`, in pairs.", ""]
-        lines += ["| | " + " | ".join(f"{metric} ({genes})" for metric, genes in cells) + " |"]
+        lines += ["| | " + " | ".join(_title(_of(part, pair), SHOWN[pair]) for pair in cells) + " |"]
         lines += ["|---" * (len(cells) + 1) + "|"]
         for model in dict.fromkeys(part["model"]):
             row = part[part["model"] == model].set_index(["metric", "gene_set"])
-            lines.append(f"| {model} | " + " | ".join(_cell(row, pair, reference) for pair in cells) + " |")
+            named = short_name(model, reference=reference)
+            lines.append(f"| {named} | " + " | ".join(_cell(row, pair, reference) for pair in cells) + " |")
         lines.append("")
     return "\n".join(lines)
 
 
+def short_name(model: str, *, reference: str) -> str:
+    """The name of a model in a study of `reference`: of an ablation only what was taken away."""
+    return model.removeprefix(f"{reference}, ")
+
+
+def _of(table: pd.DataFrame, pair: tuple[str, str]) -> pd.DataFrame:
+    return table[(table["metric"] == pair[0]) & (table["gene_set"] == pair[1])]
+
+
+def _title(rows: pd.DataFrame, title: str) -> str:
+    return f"{title} {'↑' if rows['higher_is_better'].iloc[0] else '↓'}"
+
+
 def _cell(row: pd.DataFrame, pair: tuple[str, str], reference: str) -> str:
-    if pair not in row.index:
-        return ""
-    entry: Any = row.loc[[pair]].iloc[0]
+    entry: Any = row.loc[[pair]].iloc[0] if pair in row.index else None
+    if entry is None or not np.isfinite(entry["mean"]):
+        return "–"
     if entry["baseline"] != reference or not np.isfinite(entry["difference"]):
         return f"{entry['mean']:.3f}"
     change = f"{entry['difference']:+.3f} [{entry['diff_low']:+.3f}, {entry['diff_high']:+.3f}]"

@@ -206,20 +206,26 @@ def violins(values: dict[str, dict[str, np.ndarray]], *, titles: dict[str, str],
 def draw_violins(axis: "Axes", by_model: dict[str, np.ndarray], *, best: str) -> None:
     """Violins of one metric; a constant is drawn as its median alone."""
     for position, (model, scores) in enumerate(by_model.items()):
-        scores = scores[np.isfinite(scores)]
-        if scores.size == 0:
-            continue
-        colour = BEST if model == best else OTHER
-        if scores.size > 2 and np.ptp(scores) > 1e-12:
-            drawn: Any = axis.violinplot([scores], positions=[position], widths=0.85, showextrema=False)
-            for body in drawn["bodies"]:
-                body.set(facecolor=colour, edgecolor="none", alpha=0.55)
-        low, middle, high = np.percentile(scores, [25, 50, 75])
-        axis.plot([position, position], [low, high], color=INK, linewidth=2.2)
-        axis.plot(position, middle, "o", color="white", markeredgecolor=INK, markersize=4.5, zorder=3)
+        draw_violin(axis, scores, position, colour=BEST if model == best else OTHER)
     axis.grid(axis="y", color=GRID, linewidth=0.8)
     axis.set_axisbelow(True)
     axis.tick_params(axis="x", length=0)
+
+
+def draw_violin(axis: "Axes", scores: np.ndarray, position: int, *, colour: str, lying: bool = False) -> None:
+    """One violin, upright or lying, with its middle half and median; a constant is drawn as its median alone."""
+    scores = scores[np.isfinite(scores)]
+    if scores.size == 0:
+        return
+    if scores.size > 2 and np.ptp(scores) > 1e-12:
+        way: Any = "horizontal" if lying else "vertical"
+        drawn: Any = axis.violinplot([scores], [position], orientation=way, widths=0.85, showextrema=False)
+        for body in drawn["bodies"]:
+            body.set(facecolor=colour, edgecolor="none", alpha=0.55)
+    low, middle, high = np.percentile(scores, [25, 50, 75])
+    half, median = ([low, high], [position, position]), (middle, position)
+    axis.plot(*(half if lying else half[::-1]), color=INK, linewidth=2.2)
+    axis.plot(*(median if lying else median[::-1]), "o", color="white", markeredgecolor=INK, markersize=4.5, zorder=3)
 
 
 def strata(table: pd.DataFrame, *, title: str, best: str) -> "Figure":

@@ -11,14 +11,15 @@ from perturbcast._files import written_whole
 from perturbcast.benchmarking.compare import CEILING
 from perturbcast.benchmarking.gene_maps import GeneMap
 from perturbcast.benchmarking.paired import NO_CHANGE
-from perturbcast.benchmarking.studies import INTACT, SHOWN, Study
-from perturbcast.report.figures import BEST, FLOOR, GRID, INK, MUTED, OTHER, STYLE, new_figure
+from perturbcast.benchmarking.studies import INTACT, SHOWN, Study, short_name
+from perturbcast.report.figures import BEST, FLOOR, GRID, INK, MUTED, OTHER, STYLE, draw_violin, new_figure
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-VIOLINS = (("dac", "all"), ("pearson_delta", "all-notarget"))  # Fig. 4 of GRAPE
+DIRECTION = (("dac", "all"), ("direction_accuracy", "all"))  # the first that is scored; DAC needs expression
+PEARSON = ("pearson_delta", "all-notarget")
 N_PANELS = 3  # metrics in a figure
 
 
@@ -35,10 +36,12 @@ def differences(study: Study) -> "Figure":
     table = study.table[(study.table["baseline"] == study.reference) & (study.table["model"] != study.reference)]
     table = table[~table["model"].str.startswith(CEILING) & (table["model"] != NO_CHANGE)]  # far off the scale
     order = list(dict.fromkeys(table["model"]))
-    shown = [pair for pair in SHOWN if len(_of(table, pair))][:N_PANELS]
-    figure, axes = new_figure(1, len(shown), width=3.3 * len(shown) + 1.8, height=0.26 * len(order) + 1.1)
+    shown = _scored(table)[:N_PANELS]
+    figure, axes = new_figure(1, len(shown), width=2.6 * len(shown) + 2.6, height=0.26 * len(order) + 1.2)
     for number, (axis, pair) in enumerate(zip(axes[0], shown, strict=True)):
-        _draw_differences(axis, _of(table, pair), order, title=" ".join(pair), named=number == 0)
+        _draw_differences(axis, _of(table, pair), order, title=SHOWN[pair])
+        _name_lines(axis, order, reference=study.reference, named=number == 0)
+    figure.suptitle(f"Change against {study.reference}", color=INK, fontsize=10)
     return figure
 
 
@@ -46,7 +49,11 @@ def _of(table: pd.DataFrame, pair: tuple[str, str]) -> pd.DataFrame:
     return table[(table["metric"] == pair[0]) & (table["gene_set"] == pair[1])]
 
 
-def _draw_differences(axis: "Axes", table: pd.DataFrame, order: Sequence[str], *, title: str, named: bool) -> None:
+def _scored(table: pd.DataFrame) -> list[tuple[str, str]]:
+    return [pair for pair in SHOWN if _of(table, pair)["mean"].notna().any()]
+
+
+def _draw_differences(axis: "Axes", table: pd.DataFrame, order: Sequence[str], *, title: str) -> None:
     place = {model: len(order) - 1 - number for number, model in enumerate(order)}
     for row in table.to_dict("records"):
         y, colour = place[row["model"]], {"better": BEST, "worse": FLOOR}.get(row["verdict"], OTHER)
@@ -54,34 +61,37 @@ def _draw_differences(axis: "Axes", table: pd.DataFrame, order: Sequence[str], *
         axis.plot(row["difference"], y, "o", color=colour, markersize=6, markeredgecolor="white")
     higher = bool(table["higher_is_better"].iloc[0])
     axis.axvline(0, color=INK, linewidth=0.9)
-    axis.set_yticks(list(place.values()), list(place) if named else [""] * len(place))
+    axis.set_xlabel(f"{title}\n{'higher is better →' if higher else '← lower is better'}")
+
+
+def _name_lines(axis: "Axes", order: Sequence[str], *, reference: str, named: bool) -> None:
+    """One line a model, the first on top, with few marks along the other axis."""
+    names = [short_name(model, reference=reference) if named else "" for model in order]
+    axis.set_yticks(range(len(order) - 1, -1, -1), names)
     axis.set_ylim(-0.6, len(order) - 0.4)
+    axis.tick_params(axis="y", length=0)
+    axis.locator_params(axis="x", nbins=5)
     axis.grid(axis="x", color=GRID, linewidth=0.8)
     axis.set_axisbelow(True)
-    axis.set_xlabel(f"change of {title}\n{'higher is better →' if higher else '← lower is better'}")
 
 
 def violins(study: Study) -> "Figure":
-    """Scores of single conditions under every model (GRAPE, Fig. 4), with their medians."""
+    """Scores of single conditions under every model (GRAPE, Fig. 4): their spread, middle half (line) and median."""
     scores = study.scores[~study.scores["model"].str.startswith(CEILING) & study.scores["value"].notna()]
     scores = scores[scores["model"] != NO_CHANGE]  # it has no direction
-    shown = [pair for pair in VIOLINS if len(_of(scores, pair))]
+    direction = [pair for pair in DIRECTION if len(_of(scores, pair))][:1]
+    shown = [pair for pair in [*direction, PEARSON] if len(_of(scores, pair))]
     order = [model for model in dict.fromkeys(scores["model"]) if len(_of(scores[scores["model"] == model], shown[0]))]
-    figure, axes = new_figure(len(shown), 1, width=0.75 * len(order) + 1.6, height=2.6 * len(shown) + 1.0)
-    for number, (axis, pair) in enumerate(zip(axes[:, 0], shown, strict=True)):
+    height = 0.38 * len(order) + 0.9
+    figure, axes = new_figure(1, len(shown), width=3.4 * len(shown) + 2.4, height=height)
+    for number, (axis, pair) in enumerate(zip(axes[0], shown, strict=True)):
         part = _of(scores, pair)
-        found = [part.loc[part["model"] == model, "value"].to_numpy() for model in order]
-        drawn = [(place, values) for place, values in enumerate(found) if len(values) > 1 and np.ptp(values) > 0]
-        body = axis.violinplot([v for _, v in drawn], [p for p, _ in drawn], showmedians=True, widths=0.8)
-        for shape in body["bodies"]:
-            shape.set_facecolor(BEST)
-        for line in ("cmedians", "cbars", "cmins", "cmaxes"):
-            body[line].set_color(INK)
-            body[line].set_linewidth(0.9)
-        named = number == len(shown) - 1
-        axis.set_xticks(range(len(order)), order if named else [""] * len(order), rotation=40, ha="right")
-        axis.set_ylabel(" ".join(pair))
-        axis.grid(axis="y", color=GRID, linewidth=0.8)
+        for line, model in enumerate(order):
+            values = part.loc[part["model"] == model, "value"].to_numpy()
+            colour = BEST if model == study.reference else OTHER
+            draw_violin(axis, values, len(order) - 1 - line, colour=colour, lying=True)
+        _name_lines(axis, order, reference=study.reference, named=number == 0)
+        axis.set_xlabel(f"{SHOWN[pair]} of a condition")
     return figure
 
 
@@ -90,9 +100,9 @@ def spoilt_graphs(study: Study) -> "Figure":
     table = study.table[study.table["model"] != INTACT].copy()
     named = table["model"].str.extract(r"^(?P<way>\w+) (?P<share>\d+)%$")
     table = table.assign(way=named["way"], share=named["share"].astype(float)).dropna(subset=["share"])
-    shown = [pair for pair in SHOWN if len(_of(table, pair))][:N_PANELS]
+    shown = _scored(table)[:N_PANELS]
     ways = list(dict.fromkeys(table["way"]))
-    figure, axes = new_figure(1, len(shown), width=3.5 * len(shown) + 0.6, height=3.1)
+    figure, axes = new_figure(1, len(shown), width=2.9 * len(shown) + 1.2, height=3.0)
     for axis, pair in zip(axes[0], shown, strict=True):
         part = _of(table, pair)
         for way, colour, shift in zip(ways, (BEST, FLOOR, "#e67700", "#5f3dc4"), (-0.9, -0.3, 0.3, 0.9), strict=False):
@@ -100,12 +110,12 @@ def spoilt_graphs(study: Study) -> "Figure":
             error = np.abs(line[["diff_low", "diff_high"]].to_numpy().T - line["difference"].to_numpy())
             axis.errorbar(line["share"] + shift, line["difference"], error, marker="o", color=colour, label=way)
         axis.axhline(0, color=INK, linewidth=0.9)
-        higher = "higher is better ↑" if part["higher_is_better"].iloc[0] else "lower is better ↓"
-        axis.set_title(f"change of {' '.join(pair)}", fontsize=9)
-        axis.set_ylabel(higher)
+        higher = "higher is better" if part["higher_is_better"].iloc[0] else "lower is better"
+        axis.set_title(f"change of {SHOWN[pair]}\n({higher})", fontsize=9)
         axis.set_xticks(sorted(set(part["share"])))
-        axis.set_xlabel("share of edges or names spoilt, %")
-    axes[0, 0].legend(frameon=False, fontsize=8)
+        axis.set_xlabel("share spoilt, %")
+        axis.locator_params(axis="y", nbins=5)
+    figure.legend(*axes[0, 0].get_legend_handles_labels(), frameon=False, fontsize=8, loc="outside right center")
     return figure
 
 
