@@ -5,6 +5,7 @@ import os
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -59,8 +60,7 @@ class OfflineWandb:
     """
 
     def __init__(self, folder: Path) -> None:
-        import wandb
-
+        wandb: Any = import_module("wandb")
         folder.mkdir(parents=True)
         quiet = wandb.Settings(silent=True, console="off", disable_git=True, disable_code=True, x_disable_stats=True)
         self._run = wandb.init(project=PROJECT, name=folder.name, dir=str(folder), mode="offline", settings=quiet)
