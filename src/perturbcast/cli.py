@@ -32,7 +32,7 @@ from perturbcast.cli_options import (
     with_training_options,
 )
 from perturbcast.cli_studies import ablate, degrade
-from perturbcast.errors import BadOption, MissingFile, PerturbcastError, UnknownOption
+from perturbcast.errors import BadCondition, BadOption, MissingFile, PerturbcastError, UnknownOption
 
 if TYPE_CHECKING:
     from perturbcast.data.prediction import Prediction
@@ -324,8 +324,13 @@ def named_conditions(conditions: str | None, conditions_file: Path | None) -> li
         return None
     if not conditions_file.is_file():
         raise MissingFile(f"there is no file {str(conditions_file)!r}.")
-    lines = conditions_file.read_text(encoding="utf-8").splitlines()
-    return [line.strip() for line in lines if line.strip()]
+    try:
+        text = conditions_file.read_text(encoding="utf-8-sig")
+    except ValueError:
+        text = "\0"
+    if "\0" in text:
+        raise BadCondition(f"{conditions_file.name!r} is no UTF-8 text.", "Write one condition a line as UTF-8.")
+    return [line.strip() for line in text.splitlines() if line.strip()]
 
 
 def predicted_blocks(

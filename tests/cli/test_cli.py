@@ -113,6 +113,15 @@ def test_bad_choices_are_coded_errors_that_offer_the_nearest(world, tmp_path, ca
     assert offered in message
 
 
+@pytest.mark.parametrize("content", [b"\xff\xfeK\x00L\x00", b"KLF1\x00\nMYC\n", b"caf\xe9\n"])
+def test_conditions_that_are_no_text_are_refused_in_one_coded_line(model, tmp_path, capsys, content):
+    (tmp_path / "asked.txt").write_bytes(content)
+    command = ["predict", str(model), "--conditions-file", str(tmp_path / "asked.txt")]
+    assert run([*command, "--out", str(tmp_path / "f.h5ad")]) == 2
+    assert capsys.readouterr().err.startswith("E103")
+    assert not (tmp_path / "f.h5ad").exists()
+
+
 def test_predictions_keep_the_order_asked_for_and_refuse_with_a_coded_reason(world, model, tmp_path, capsys):
     screen = read(world / "screen.h5ad")
     targets = sorted({target for condition in screen.conditions for target in targets_of(condition)})
@@ -239,5 +248,5 @@ def test_bad_words_about_networks_are_coded_errors(world, tmp_path, capsys):
     assert run(["network", "infer", screen, "--method", "meandifference", "--out", str(tmp_path / "e.tsv")]) == 2
     assert "mean-difference" in capsys.readouterr().err
     assert run(["network", "infer", screen, "--out", str(tmp_path / "e.docx")]) == 2
-    assert capsys.readouterr().err.startswith("E208")
+    assert capsys.readouterr().err.startswith("E103")
     assert list(tmp_path.iterdir()) == []
