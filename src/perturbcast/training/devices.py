@@ -1,29 +1,14 @@
-"""Lightning Fabric for what training is to run on."""
+"""What training is to run on: Lightning Fabric, or this process's CPU alone."""
 
-import logging
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
-from lightning.fabric import Fabric
-from lightning.fabric.utilities.exceptions import MisconfigurationException
-
-from perturbcast.errors import NoDevice
-from perturbcast.training.loggers import CHATTY
+from perturbcast.training.one_cpu import OneCpu
 from perturbcast.training.plan import RunOptions
 
-PRECISION = {"fp32": "32-true", "bf16": "bf16-mixed"}
 OWN = "ddp_spawn"  # one new process per device of this machine
-
-
-class OwnFabric(Fabric):
-    """Fabric that also keeps its notes to itself in the processes that it starts, to which it is sent."""
-
-    def __setstate__(self, state: dict[str, Any]) -> None:
-        for name in CHATTY:
-            logging.getLogger(name).setLevel(logging.WARNING)
-        self.__dict__.update(state)
 
 
 def strategy_of(options: RunOptions) -> str:
@@ -40,18 +25,19 @@ def starts_processes(options: RunOptions) -> bool:
     return strategy_of(options).endswith(("_spawn", "_fork", "_forkserver", "_notebook"))
 
 
+def is_one_cpu(options: RunOptions) -> bool:
+    """Whether training needs nothing of Lightning: one process on the CPU in full precision."""
+    alone = (options.accelerator, options.devices, options.n_nodes) == ("cpu", 1, 1)
+    return alone and (options.strategy, options.precision) == ("auto", "fp32")
+
+
 def fabric_of(options: RunOptions) -> Any:
-    """A Fabric; NoDevice where accelerator, devices, strategy or precision are not at hand."""
-    try:
-        return OwnFabric(
-            accelerator=options.accelerator,
-            devices=options.devices,
-            num_nodes=options.n_nodes,
-            strategy=strategy_of(options),
-            precision=PRECISION[options.precision],  # type: ignore[arg-type]
-        )
-    except (MisconfigurationException, ValueError, RuntimeError) as error:
-        raise NoDevice(f"{options.devices} device(s) of kind {options.accelerator!r}: {error}") from error
+    """A Fabric, or what stands for it; NoDevice where accelerator, devices, strategy or precision are not at hand."""
+    if is_one_cpu(options):
+        return OneCpu()
+    from perturbcast.training.own_fabric import own_fabric
+
+    return own_fabric(options, strategy=strategy_of(options))
 
 
 @contextmanager

@@ -3,6 +3,7 @@
 import hashlib
 import tempfile
 from collections.abc import Mapping
+from contextlib import nullcontext
 from copy import deepcopy
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
@@ -15,7 +16,7 @@ from torch import Tensor, nn
 from perturbcast._progress import Progress
 from perturbcast.errors import NotEnoughTraining, PerturbcastError
 from perturbcast.training import checkpoint
-from perturbcast.training.devices import fabric_of, kept_environment, starts_processes
+from perturbcast.training.devices import fabric_of, is_one_cpu, kept_environment, starts_processes
 from perturbcast.training.loggers import quiet_lightning
 from perturbcast.training.loop import Loop
 from perturbcast.training.objective import Sealed, Source
@@ -86,7 +87,8 @@ def train(
         label=label,
     )
     task = replace(task, identity=_identity(task))
-    with quiet_lightning(), kept_environment(), seeded(derived_seed(seed, "train")):
+    quiet = nullcontext() if is_one_cpu(task.options) else quiet_lightning()
+    with quiet, kept_environment(), seeded(derived_seed(seed, "train")):
         return _in_processes(task) if starts_processes(task.options) else _here(task)
 
 

@@ -15,7 +15,7 @@ from perturbcast.training import checkpoint
 from perturbcast.training.checkpoint import BEST, LAST, WEIGHTS, Position
 from perturbcast.training.loggers import make_loggers
 from perturbcast.training.objective import Objective, Sealed
-from perturbcast.training.seeds import derived_seed
+from perturbcast.training.seeds import derived_seed, reseed
 
 if TYPE_CHECKING:
     from perturbcast.training.engine import Task
@@ -99,7 +99,7 @@ class Loop:
     def _terms(self, cells: np.ndarray, seed: int) -> dict[str, Tensor]:
         fabric = self.fabric
         batch = self.task.source.batch(cells, rank=fabric.global_rank, n_parts=fabric.world_size)
-        torch.manual_seed(seed)
+        reseed(seed, fabric.device)
         terms: dict[str, Tensor] = self.module(Sealed(batch.to(fabric.device)), seed)
         return terms
 
