@@ -194,11 +194,14 @@ def enrichment(explanations: Sequence[Explanation], fitted: FittedModel) -> pd.D
 
     For each query with data: the 20 measured genes of the highest score (`hits` of them differential), and for each of
     them the 20 genes nearest in degree over the graphs of the model; p is hypergeometric within their union, q is
-    Benjamini-Hochberg over queries. `target_score` is the score of the targets together.
+    Benjamini-Hochberg over queries. `elsewhere` is how many of the 20 are differential for the other queries, in the
+    mean: where that is as many as `hits`, the model goes by genes that respond to anything, not by those of this query.
+    `target_score` is the score of the targets together.
     """
     degree = _degrees(fitted)
     rows = [_enriched(found, degree) for found in explanations]
     table = pd.DataFrame(rows)
+    table["elsewhere"] = _hits_elsewhere(explanations)
     tested = table["p"].notna().to_numpy()
     table["q"] = np.nan
     if tested.any():
@@ -219,7 +222,7 @@ def _enriched(found: Explanation, degree: dict[str, int]) -> dict[str, object]:
         "expected": np.nan,
         "p": np.nan,
     }
-    measured = table[table["predicted"].notna() & ~table["is_target"] & table["score"].notna()]
+    measured = _scored(found)
     if "differential" not in table or len(measured) <= N_TOP:
         return row
     top, others = measured.iloc[:N_TOP], measured.iloc[N_TOP:]
@@ -231,6 +234,25 @@ def _enriched(found: Explanation, degree: dict[str, int]) -> dict[str, object]:
     expected = N_TOP * (hits + changed) / size
     p = float(hypergeom.sf(hits - 1, size, hits + changed, N_TOP))
     return row | {"hits": float(hits), "expected": expected, "p": p}
+
+
+def _scored(found: Explanation) -> pd.DataFrame:
+    """Measured genes with a score that are no targets, leading genes first."""
+    table = found.genes
+    return table[table["predicted"].notna() & ~table["is_target"] & table["score"].notna()]
+
+
+def _hits_elsewhere(explanations: Sequence[Explanation]) -> list[float]:
+    """Of each query's 20 leading genes, how many are differential for another query, in the mean; NaN without any."""
+    known = [number for number, found in enumerate(explanations) if "differential" in found.genes]
+    tables = {number: explanations[number].genes for number in known}
+    changed = {number: set(table.loc[table["differential"], "gene"]) for number, table in tables.items()}
+    means = []
+    for number, found in enumerate(explanations):
+        top = set(_scored(found)["gene"].head(N_TOP))
+        others = [len(top & genes) for other, genes in changed.items() if other != number]
+        means.append(float(np.mean(others)) if others and number in changed and top else float("nan"))
+    return means
 
 
 def _of_like_degree(top: pd.Series, others: pd.Series, degree: dict[str, int]) -> np.ndarray:
