@@ -102,6 +102,12 @@ def network_scores(fitted: LearnsNetwork, query: Query) -> GeneScores:
     return GeneScores(tuple(names), share, float(entropy / np.log(max(len(names), 2))))
 
 
+def even_shares(found: Explanation) -> pd.Series:
+    """Scores of the genes in the table's order, as multiples of what each would have if all counted alike."""
+    score = found.genes["score"]
+    return score * score.notna().sum() / max(float(score.sum()), 1e-300)
+
+
 def _gene_table(
     fitted: FittedModel, query: Query, scores: GeneScores | None, observed: Observed | None
 ) -> pd.DataFrame:

@@ -1,10 +1,10 @@
 """One query explained, as a picture: the genes its answer goes by, and the training conditions most like it."""
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from perturbcast.models.explain import N_TOP, Explanation
+from perturbcast.models.explain import N_TOP, Explanation, even_shares
 from perturbcast.report.figures import BEST, CEILING, FLOOR, INK, MUTED, OTHER, new_figure
 
 if TYPE_CHECKING:
@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
 
 def explanation_figure(found: Explanation) -> "Figure":
-    """Left the leading genes, targets in red and differential genes in green; right the nearest conditions."""
+    """Left the leading genes, right the nearest conditions."""
     shown = found.genes.head(N_TOP)
     height = 1.3 + 0.21 * max(len(shown), len(found.nearest))
     figure, axes = new_figure(1, 2, width=9.0, height=height)
@@ -25,28 +25,34 @@ def explanation_figure(found: Explanation) -> "Figure":
 
 
 def draw_genes(axis: "Axes", found: Explanation) -> None:
-    """Bars of the scores, or of predicted responses where the model scores no genes."""
+    """Bars of the scores in even shares, or of predicted responses where the model scores no genes."""
     shown = found.genes.head(N_TOP).iloc[::-1]
     scored = bool(shown["score"].notna().any())
     changed = shown["differential"] if "differential" in shown else np.zeros(len(shown), dtype=bool)
-    colours = [
-        FLOOR if target else CEILING if differs else OTHER
+    kinds = [
+        "target" if target else "differential in the data" if differs else ""
         for target, differs in zip(shown["is_target"], changed, strict=True)
     ]
-    values = shown["score"] if scored else shown["predicted"]
-    axis.barh(np.arange(len(shown)), values.fillna(0.0), color=colours)
+    colours = {"target": FLOOR, "differential in the data": CEILING, "": OTHER}
+    values = even_shares(found).head(N_TOP).iloc[::-1] if scored else shown["predicted"]
+    axis.barh(np.arange(len(shown)), values.fillna(0.0), color=[colours[kind] for kind in kinds])
     axis.set_yticks(np.arange(len(shown)), list(shown["gene"]))
-    axis.set_xlabel("score" if scored else f"predicted response, {found.unit}")
     if scored:
-        even = len(found.genes)
-        axis.axvline(1 / even, color=MUTED, linewidth=0.8, linestyle=":", label="all genes alike")
-        axis.set_title(f"Genes it goes by, evenness {found.evenness:.3f}", loc="left", color=INK)
-    else:
-        axis.set_title("Largest predicted responses", loc="left", color=INK)
-    legend = [("target", FLOOR)] + ([("differential in the data", CEILING)] if "differential" in shown else [])
-    for text, colour in legend:
-        axis.barh([0], [0.0], color=colour, label=text)
-    axis.legend(frameon=False, fontsize=8, loc="upper left", bbox_to_anchor=(0.0, -0.12), ncols=3, borderaxespad=0.0)
+        axis.axvline(1.0, color=MUTED, linewidth=0.8, linestyle=":", label="all genes alike")
+    axis.set_xlabel("score, in even shares" if scored else f"predicted response, {found.unit}")
+    title = f"Genes it goes by, evenness {found.evenness:.3f}" if scored else "Largest predicted responses"
+    axis.set_title(title, loc="left", color=INK)
+    _key(axis, {kind: colours[kind] for kind in dict.fromkeys(kinds) if kind})
+
+
+def _key(axis: "Axes", colours: dict[str, str]) -> None:
+    """A legend below the axes, of what is drawn there."""
+    from matplotlib.patches import Patch
+
+    handles = [*axis.get_legend_handles_labels()[0], *(Patch(color=own, label=text) for text, own in colours.items())]
+    if handles:
+        below: Any = {"loc": "upper left", "bbox_to_anchor": (0.0, -0.12), "ncols": 3, "borderaxespad": 0.0}
+        axis.legend(handles=handles, frameon=False, fontsize=8, **below)
 
 
 def draw_nearest(axis: "Axes", found: Explanation) -> None:
@@ -56,10 +62,13 @@ def draw_nearest(axis: "Axes", found: Explanation) -> None:
         axis.set_axis_off()
         axis.text(0.5, 0.5, "no training condition to compare with", ha="center", color=MUTED)
         return
-    axis.barh(np.arange(len(near)), near["likeness"].astype(float), color=BEST)
+    colours = {"no target in common": BEST, "a target in common": OTHER}
+    kinds = ["a target in common" if shared else "no target in common" for shared in near["shared_targets"]]
+    axis.barh(np.arange(len(near)), near["likeness"].astype(float), color=[colours[kind] for kind in kinds])
     several = near["context"].nunique() > 1
     pairs = zip(near["condition"].astype(str), near["context"].astype(str), strict=True)
     names = [f"{condition} ({context})" if several else condition for condition, context in pairs]
     axis.set_yticks(np.arange(len(near)), names)
     axis.set_xlabel("likeness (cosine)")
     axis.set_title("Nearest training conditions", loc="left", color=INK)
+    _key(axis, {kind: colours[kind] for kind in dict.fromkeys(kinds)})

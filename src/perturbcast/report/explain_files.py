@@ -10,8 +10,10 @@ from perturbcast._files import written_whole
 from perturbcast.data.readers import read
 from perturbcast.errors import OutputExists
 from perturbcast.models.artefact import load
-from perturbcast.models.explain import Explanation, dependence, enrichment, explain, observed_in
+from perturbcast.models.explain import Explanation, dependence, enrichment, even_shares, explain, observed_in
 from perturbcast.report.explain_figure import explanation_figure
+
+CLEAR = 2.0  # even shares of the leading gene, below which no gene is named
 
 
 def explain_into(
@@ -68,10 +70,20 @@ def _draw(found: Explanation, path: Path) -> None:
 
 
 def _line(found: Explanation) -> str:
-    first = ", ".join(found.genes["gene"].head(5))
     near = ", ".join(found.nearest["condition"].head(3)) or "none"
-    even = "" if pd.isna(found.evenness) else f" (evenness {found.evenness:.3f})"
-    return f"{found.query.condition}: goes by {first}{even}; nearest in training: {near}"
+    return f"{found.query.condition}: {_leading(found)}; nearest in training: {near}"
+
+
+def _leading(found: Explanation) -> str:
+    """The genes that count most, and by how much; or that none does."""
+    genes = list(found.genes["gene"].head(5))
+    if pd.isna(found.evenness):
+        return f"largest predicted responses {', '.join(genes)}"
+    share = even_shares(found).head(5)
+    if share.iloc[0] < CLEAR:
+        return f"goes by no gene in particular ({genes[0]} has {share.iloc[0]:.2f} of an even share)"
+    named = ", ".join(f"{gene} ({times:.3g})" for gene, times in zip(genes, share, strict=True))
+    return f"goes by {named}, in even shares (evenness {found.evenness:.3f})"
 
 
 def _together(found: Sequence[Explanation]) -> list[str]:
