@@ -6,6 +6,7 @@ import numpy as np
 import pandas as pd
 import pytest
 from scipy import sparse
+from vae_worlds import two_contexts
 
 from perturbcast.data.artefacts import ArtefactRule, artefact_labels
 from perturbcast.data.conditions import CONTROL
@@ -203,6 +204,19 @@ def test_cells_can_be_decoded_as_if_they_had_received_something_else(world, fitt
     cells = np.arange(world.screen.n_cells)
     change = as_target.stored(cells).toarray().mean(axis=0) - as_control.stored(cells).toarray().mean(axis=0)
     assert np.corrcoef(change, truth_of(world, [target])[0])[0, 1] > 0.6
+
+
+def test_cells_that_are_decoded_as_another_condition_stay_in_their_context():
+    training = two_contexts()
+    bad = np.random.default_rng(0).random(training.screen.n_cells) < 0.2
+    screen = replace(training.screen, covariates=pd.DataFrame({"bad": bad}))
+    found = CradleVae(**(LEARNS | {"max_epochs": 15}), quality_column="bad").fit(replace(training, screen=screen))
+    control = clean_cells(found, screen, failed=bad, which="all", values="mean", condition=CONTROL)
+    expression = control.stored(np.arange(screen.n_cells)).toarray()
+    for code in (0, 1):
+        mean = expression[screen.context_code == code].mean(axis=0)
+        off = [np.abs(mean - training.responses.control[other]).mean() for other in (code, 1 - code)]
+        assert off[0] < 0.5 * off[1]
 
 
 def test_cleaning_twice_gives_the_same_cells_and_another_seed_others(world, fitted):

@@ -4,10 +4,11 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from vae_worlds import count_world
+from vae_worlds import count_world, screen_of
 
 from perturbcast.data.conditions import CONTROL
 from perturbcast.data.extended_genes import extended_genes
+from perturbcast.data.scale import Scale
 from perturbcast.data.simulate import simulate
 from perturbcast.errors import BadOption, CannotPredict, NeedsKnowledge, NoOverlap
 from perturbcast.genes.graphs import graph_of_edges
@@ -284,6 +285,32 @@ def test_cells_and_bounds_are_finite(world, fitted):
     bound = fitted.evidence_bound(world.screen.take(np.arange(6)), n_particles=4)
     assert bound.shape == (6,)
     assert (bound < 0).all()
+
+
+# ----------------------------------------------------------------------------------------------------------- contexts
+def unbalanced_contexts(*, n_targets=6, n_genes=30, each=120, seed=0):
+    """Two cell lines that differ in base and answer to nothing; half of the targets are mostly in one of them."""
+    rng = np.random.default_rng(seed)
+    share = np.exp(rng.normal(size=(2, n_genes)))
+    share /= share.sum(axis=1, keepdims=True)
+    names = (*(f"G{number:03d}" for number in range(n_targets)), CONTROL)
+    condition = np.repeat(np.arange(n_targets + 1), [each] * n_targets + [3 * each])
+    in_second = rng.random(len(condition)) < np.where(condition == n_targets, 0.5, np.where(condition % 2, 0.9, 0.1))
+    counts = rng.poisson(2000 * share[in_second.astype(int)] * rng.standard_gamma(5.0, (len(condition), n_genes)) / 5)
+    screen = screen_of(counts.astype(np.float32), names, condition, scale=Scale.COUNTS)
+    return replace(screen, contexts=("K562", "RPE1"), context_code=in_second.astype(np.int32))
+
+
+def test_what_contexts_differ_in_makes_no_edges():
+    told = unbalanced_contexts()
+    untold = replace(told, contexts=("",), context_code=np.zeros(told.n_cells, dtype=np.int32))
+    effect = {}
+    for name, screen in {"told": told, "untold": untold}.items():
+        found = small(quality="none", max_epochs=12, lr=1e-2, unseen="refuse").fit(TrainingData.of(screen))
+        network = found.network_of_genes()
+        assert set(network.genes) <= set(screen.genes)
+        effect[name] = network.weight[network.column("probability") > 0.5].sum()
+    assert effect["told"] < 0.2 * effect["untold"]
 
 
 # ------------------------------------------------------------------------------------------------ what goes into it

@@ -15,6 +15,7 @@ from perturbcast.data.conditions import CONTROL, Query
 from perturbcast.data.scale import Scale
 from perturbcast.data.screen import InMemory, Screen
 from perturbcast.errors import GenesDiffer, NoArtefactModel, NotCounts, ShapesDiffer, WrongScale
+from perturbcast.models.artefact_family import FittedWithArtefacts
 from perturbcast.models.base import FittedModel
 from perturbcast.models.latent_family import FittedLatent
 
@@ -194,16 +195,12 @@ class _Decoding:
         n_particles: int,
         seed: int,
     ) -> None:
-        from perturbcast.nn.cells import CellBatches
-        from perturbcast.nn.counterfactual import LabelledBatches
-
-        assert isinstance(fitted, FittedLatent)
-        cells = np.arange(screen.n_cells)
-        labels = np.zeros((screen.n_cells, len(network.artefact.posterior().mean)), dtype=np.float32)
-        labels[failed, :1] = 1.0
-        plain = CellBatches.of(screen, columns=list(fitted.columns), train_cells=cells)
-        self.source, self.network = LabelledBatches(plain, labels, cells), network
-        self.other = None if condition is None else fitted.dosage(condition)
+        assert isinstance(fitted, FittedWithArtefacts)
+        self.source, self.network = fitted.labelled(screen, failed), network
+        self.context_code = screen.context_code
+        self.others = None
+        if condition is not None:
+            self.others = [fitted.dosage_of(Query(condition, context)) for context in screen.contexts]
         self.n_particles, self.seed = n_particles, seed
         self.least_zero = screen.scale in (Scale.LOG1P_CP10K, Scale.LOG1P_CPM)  # where nothing is negative
 
@@ -217,30 +214,45 @@ class _Decoding:
 
         with torch.no_grad():
             batch = self.source.batch(cells)
-            parts = self._parts(batch, 1 if values == "drawn" else self.n_particles, stream(self.seed, 1, number))
+            parts = self._parts(
+                batch, cells, 1 if values == "drawn" else self.n_particles, stream(self.seed, 1, number)
+            )
             found = self._mean(parts) if values == "mean" else self._drawn(parts, library[cells], number)
         placed = np.empty_like(found, dtype=np.float32)
         placed[:, self.source.cells.order] = found
         return placed
 
-    def _parts(self, batch: "Batch", n_particles: int, seed: int) -> tuple[Any, ...]:
+    def _parts(self, batch: "Batch", cells: Int[np.ndarray, " some"], n_particles: int, seed: int) -> tuple[Any, ...]:
         """(particle, cell, ...) basal state and offset; the slot of artefacts is 0."""
-        from perturbcast.nn.average import stream
         from perturbcast.nn.latent import draw_basal
-        from perturbcast.nn.noise import Noise
 
         noise = batch.noise(seed)
         drawn = self.network.draw(batch.present, noise, n_particles=n_particles)
         own, _ = self.network.encode(batch, drawn)
         basal = draw_basal(own, noise, n_particles=n_particles)
-        if self.other is None:
-            return basal, drawn.offset(batch.dosage)
+        if self.others is None:
+            return basal, *drawn.of_cells(batch)
+        return self._as_other(basal, self.context_code[cells], seed)
+
+    def _as_other(self, basal: Any, context: Int[np.ndarray, " cell"], seed: int) -> tuple[Any, ...]:
+        """The parts for cells that had received the other condition, each in its own context."""
         import torch
 
-        flat = basal.reshape(-1, basal.shape[-1])
-        dosage = torch.from_numpy(self.other)
-        parts = self.network.decoder_input(dosage, flat, lambda column: Noise(stream(seed, column), n_everywhere=0))
-        return tuple(part.reshape(*basal.shape[:2], -1) for part in parts)
+        from perturbcast.nn.average import stream
+        from perturbcast.nn.noise import Noise
+
+        assert self.others is not None
+        found: list[Any] = []
+        for code in np.unique(context):
+            own = torch.from_numpy(np.flatnonzero(context == code))
+            flat = basal[:, own].reshape(-1, basal.shape[-1])
+            dosage = torch.from_numpy(self.others[code])
+            parts = self.network.decoder_input(dosage, flat, lambda column: Noise(stream(seed, column), n_everywhere=0))
+            for place, part in enumerate(parts):
+                if len(found) <= place:
+                    found.append(part.new_zeros(*basal.shape[:2], part.shape[-1]))
+                found[place][:, own] = part.reshape(len(basal), len(own), -1)
+        return tuple(found)
 
     def _mean(self, parts: tuple[Any, ...]) -> np.ndarray:
         from perturbcast.nn.counts import CountHead

@@ -18,8 +18,8 @@ from perturbcast.data.screen import Screen
 from perturbcast.errors import BadOption, NeedsKnowledge, NoOverlap, did_you_mean
 from perturbcast.models.base import TrainingData, encode_text
 from perturbcast.models.gpo_unseen import Likeness, coupling, likeness_of, state_of_unseen
-from perturbcast.models.latent_family import NET, _losses, _starts
-from perturbcast.models.training_cells import held_out_cells, share_held, training_cells
+from perturbcast.models.trained_network import Cells
+from perturbcast.models.training_cells import held_out_cells, training_cells
 from perturbcast.networks.universe import LOSS, direction_of
 
 if TYPE_CHECKING:
@@ -60,8 +60,7 @@ class Given:
 
     screen: Screen  # the cells of training
     likelihood: Literal["counts", "normal"]
-    train_cells: Int[np.ndarray, " train"]
-    valid_cells: Int[np.ndarray, " valid"]
+    cells: Cells
     genes: Genes
     labels: Float[np.ndarray, "cell artefact"]
     targets: Any  # EffectTargets, or None where single cells are aligned
@@ -73,18 +72,19 @@ class Given:
     def of(cls, model: "GpoVae", training: TrainingData, *, seed: int) -> "Given":
         """All of it; raises what `GpoVae.fit` says."""
         screen = training_cells(training, label=model.card.name)
-        likelihood = model._likelihood_for(screen)
-        train_cells, valid_cells = held_out_cells(
-            screen.n_cells, share=model.validation, seed=seed, query_code=screen.query_code
-        )
+        likelihood = model.likelihood_for(screen)
+        cells = held_out_cells(screen.n_cells, share=model.validation, seed=seed, query_code=screen.query_code)
         genes = Genes.of(model, training, screen)
-        labels, notes = _labels(model, screen, seed=seed)
+        labels, notes = _labels(model, screen, train_cells=cells[0], seed=seed)
         prior, told = _prior(model, training, genes)
         targets = _targets(model, training, genes)
         likeness = likeness_of(model, training, seed=seed)
-        return cls(
-            screen, likelihood, train_cells, valid_cells, genes, labels, targets, prior, likeness, [*notes, *told]
-        )
+        return cls(screen, likelihood, cells, genes, labels, targets, prior, likeness, [*notes, *told])
+
+    @property
+    def n_contexts(self) -> int:
+        """Contexts that have an embedding: all, or none where there is one."""
+        return len(self.screen.contexts) if len(self.screen.contexts) > 1 else 0
 
     def coupling(self, model: "GpoVae") -> Float[np.ndarray, "source source"] | None:
         """What couples the rows of the network; None where they are free."""
@@ -112,28 +112,13 @@ def fitted_state(
     options: "RunOptions | None",
 ) -> dict[str, np.ndarray]:
     """All that the fitted model holds."""
-    from perturbcast.training.engine import train
-
     _check(model)
     given, table = Given.of(model, training, seed=seed), training.responses
     source = _source(model, given, table, seed=seed)
     network = _first_network(model, given, source.labelled.cells, seed=seed)
-    trained = train(
-        network,
-        source,
-        train_cells=given.train_cells,
-        valid_cells=given.valid_cells,
-        plan=model.plan(),
-        seed=seed,
-        options=options,
-        progress=progress,
-        label=f"training {model.card.name}",
+    state = given.state() | model.state_of(
+        network, source, screen=given.screen, cells=given.cells, seed=seed, options=options, progress=progress
     )
-    network.load_state_dict(trained.weights)
-    state = given.state() | {NET + name: tensor.numpy() for name, tensor in trained.weights.items()}
-    state["losses"] = _losses(trained.history)
-    state["held"] = np.array([share_held(given.screen)], dtype=np.float32)
-    state |= _starts(network.eval(), source, given.train_cells[given.screen.is_control[given.train_cells]])
     if model.anchored:
         state["anchors"] = _anchors_of(model, table, state)
     if given.likeness is not None:
@@ -155,7 +140,7 @@ def _first_network(model: "GpoVae", given: Given, cells: Any, *, seed: int) -> A
     from perturbcast.nn.latent import standardiser
     from perturbcast.training.seeds import derived_seed, seeded
 
-    mean, sd = cells.moments(given.train_cells, logarithm=given.likelihood == "counts")
+    mean, sd = cells.moments(given.cells[0], logarithm=given.likelihood == "counts")
     with seeded(derived_seed(seed, "first weights")):
         network = model.neural(
             n_perturbed=given.genes.n_perturbed,
@@ -163,6 +148,7 @@ def _first_network(model: "GpoVae", given: Given, cells: Any, *, seed: int) -> A
             standardise=standardiser(mean, sd, given.likelihood),
             likelihood=given.likelihood,
             n_artefacts=given.labels.shape[1],
+            n_contexts=given.n_contexts,
             prior=given.prior,
             targets=given.targets,
             coupling=given.coupling(model),
@@ -172,16 +158,17 @@ def _first_network(model: "GpoVae", given: Given, cells: Any, *, seed: int) -> A
 
 
 # ------------------------------------------------------------------------------------------------- quality of cells
-def _labels(model: "GpoVae", screen: Screen, *, seed: int) -> tuple[Float[np.ndarray, "cell artefact"], list[str]]:
+def _labels(
+    model: "GpoVae", screen: Screen, *, train_cells: Int[np.ndarray, " train"], seed: int
+) -> tuple[Float[np.ndarray, "cell artefact"], list[str]]:
     """Labels of low quality as one column, or none where no cell fails; and what is to be said."""
     off = np.zeros((screen.n_cells, 0), dtype=np.float32)
-    if model.quality == "none":
+    if model.quality == "none" and not model.quality_column:
         return off, ["quality of cells: not asked for, so the artefact path is off."]
-    found = model.labels_of(screen, seed=seed)
-    notes = list(found.notes)
-    if not found.failed.any():
+    labels, notes = model.training_labels(screen, train_cells=train_cells, seed=seed)
+    if not labels.any():
         return off, [*notes, "quality of cells: none fails, so the artefact path is off."]
-    return found.failed[:, None].astype(np.float32), notes
+    return labels, list(notes)
 
 
 # ----------------------------------------------------------------------------------------- what the network is held to
@@ -309,18 +296,21 @@ def _start_network(model: "GpoVae", network: Any, prior: np.ndarray | None, *, s
 # -------------------------------------------------------------------------------------------------------------- cells
 def _source(model: "GpoVae", given: Given, table: ResponseTable, *, seed: int) -> Any:
     from perturbcast.nn.cells import CellBatches
+    from perturbcast.nn.contexts import context_labels
     from perturbcast.nn.counterfactual import LabelledBatches, References
     from perturbcast.nn.gpo_net import NetworkBatches
 
-    screen, labels = given.screen, given.labels
-    plain = CellBatches.of(screen, columns=given.genes.columns, train_cells=given.train_cells)
+    screen, labels, train_cells = given.screen, given.labels, given.cells[0]
+    contexts = screen.contexts if given.n_contexts else ()
+    told = context_labels(screen.contexts, screen.context_code, contexts, train_cells=train_cells)
+    plain = CellBatches.of(screen, columns=given.genes.columns, train_cells=train_cells, extra=told)
     references = None
     if labels.shape[1] and model.counterfactual > 0:
-        references = References.of(screen, labels, train_cells=given.train_cells, seed=seed)
+        references = References.of(screen, labels, train_cells=train_cells, seed=seed)
     row = {condition: place for place, condition in enumerate(sorted(set(table.conditions)))}
     rows = np.array([row.get(condition, -1) for condition in screen.conditions], dtype=np.int64)
     changes = _changes(screen, given.genes, seed=seed) if model.alignment == "cells" else None
-    return NetworkBatches(LabelledBatches(plain, labels, given.train_cells, references), rows, changes)
+    return NetworkBatches(LabelledBatches(plain, labels, train_cells, references), rows, changes)
 
 
 def _changes(screen: Screen, genes: Genes, *, seed: int) -> Any:

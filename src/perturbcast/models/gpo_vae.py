@@ -1,5 +1,6 @@
 """GPO-VAE (spec 5): the mask of the perturbations' embeddings is the gene regulatory network."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
@@ -8,24 +9,24 @@ import numpy as np
 from jaxtyping import Float
 
 from perturbcast._progress import Progress
-from perturbcast.data.artefacts import PUBLISHED as PUBLISHED_RULE
-from perturbcast.data.artefacts import ArtefactLabels, ArtefactRule, artefact_labels
+from perturbcast.data.artefacts import ArtefactRule
 from perturbcast.data.conditions import Query, targets_of
 from perturbcast.data.prediction import Support
 from perturbcast.data.responses import ResponseTable
 from perturbcast.data.screen import Screen
-from perturbcast.errors import CannotPredict, did_you_mean
-from perturbcast.models.base import FittedModel, ModelCard, TrainingData, decode_text
+from perturbcast.errors import CannotPredict
+from perturbcast.models.artefact_family import PUBLISHED_ARTEFACTS, ArtefactModel, FittedWithArtefacts
+from perturbcast.models.base import FittedModel, ModelCard, TrainingData
 from perturbcast.models.fields import Range
 from perturbcast.models.gpo_unseen import FEATURES, answer, restored
 from perturbcast.models.kernel_ridge import FittedKernelRidge
-from perturbcast.models.latent_family import BOUND_BATCH, NET, PUBLISHED, QUICK, UNSEEN, FittedLatent, LatentModel
+from perturbcast.models.latent_family import NET, QUICK, UNSEEN
 from perturbcast.networks.network import Network
 
 if TYPE_CHECKING:
     from perturbcast.training.plan import RunOptions
 
-PAPER: dict[str, Any] = PUBLISHED | {
+PAPER: dict[str, Any] = PUBLISHED_ARTEFACTS | {
     "encoder_width": 200,
     "guide": "correlated",
     "alignment": "cells",
@@ -36,22 +37,18 @@ PAPER: dict[str, Any] = PUBLISHED | {
     "closed": False,
     "extended_fold": 3.0,
     "max_extended": None,
-    "artefact": "network",
-    "quality": "published",
-    "reconstruction": "paper",
-    "counterfactual_kl": "published",
-    "counterfactual_draws": "separate",
     "anchored": False,
-    "max_epochs": 2000,
-    "max_steps": None,
     "patience": 30,
     "diagonal": True,
     "unseen": "refuse",
 }
 
 
-class FittedGpo(FittedLatent):
-    """A trained network; `network_of_genes` reads the regulatory network out."""
+class FittedGpo(FittedWithArtefacts):
+    """A trained network; `network_of_genes` reads the regulatory network out.
+
+    `evidence_bound` takes every cell as of good quality.
+    """
 
     @cached_property
     def sources(self) -> dict[str, int]:
@@ -59,52 +56,56 @@ class FittedGpo(FittedLatent):
         return {name: place for name, place in self.columns.items() if place < int(self._state["n_perturbed"][0])}
 
     @property
-    def notes(self) -> tuple[str, ...]:
-        """What was left out and why: labels of artefacts that could not be told."""
-        return tuple(decode_text(self._state["notes"]))
+    def inputs(self) -> Mapping[str, int]:
+        """The columns of targets: extended genes have no dosage."""
+        return self.sources
 
     @property
     def extended(self) -> tuple[str, ...]:
         """Genes of the network that were never perturbed (spec 5.7)."""
         return tuple(name for name in self.columns if name not in self.sources)
 
-    @cached_property
-    def network(self) -> Any:
-        """The neural network with its learned weights."""
-        import torch
-
-        from perturbcast.nn.latent import standardiser
-
-        n_genes = len(self.genes)
-        blank = standardiser(np.zeros(n_genes), np.ones(n_genes), "counts" if self.likelihood == "counts" else "normal")
-        arrays = {name.removeprefix(NET): value for name, value in self._state.items() if name.startswith(NET)}
-        with torch.random.fork_rng(devices=[]):  # weights are drawn before they are replaced
-            network = self._gpo.neural(
-                n_perturbed=len(self.sources),
-                n_columns=len(self.columns),
-                standardise=blank,
-                likelihood=self.likelihood,
-                n_artefacts=int(self._state["n_artefacts"][0]),
-                prior=arrays["prior"],
-                coupling=arrays["coupling"],
-            )
-        network.load_state_dict({name: torch.from_numpy(np.array(value)) for name, value in arrays.items()})
-        return network.eval()
+    @property
+    def n_artefacts(self) -> int:
+        """1, or 0 where no training cell failed."""
+        return int(self._state["n_artefacts"][0])
 
     @property
     def _gpo(self) -> "GpoVae":
         assert isinstance(self.model, GpoVae)
         return self.model
 
-    def dosage(self, condition: str) -> Float[np.ndarray, " column"]:
-        """1 in the columns of the condition's targets; CannotPredict for targets that were not in training."""
-        row = np.zeros(len(self.columns), dtype=np.float32)
-        missing = [target for target in targets_of(condition) if target not in self.sources]
-        if missing:
-            named = ", ".join(map(repr, missing))
-            raise CannotPredict(f"{UNSEEN.format(targets=named)} {did_you_mean(missing[0], self.sources)}")
-        row[[self.sources[target] for target in targets_of(condition)]] = 1.0
-        return row
+    def _first_network(self, standardise: Any, arrays: Mapping[str, np.ndarray]) -> Any:
+        return self._gpo.neural(
+            n_perturbed=len(self.sources),
+            n_columns=len(self.columns),
+            standardise=standardise,
+            likelihood=self.likelihood,
+            n_artefacts=self.n_artefacts,
+            n_contexts=len(arrays.get("context.location", ())),
+            prior=arrays["prior"],
+            coupling=arrays["coupling"],
+        )
+
+    def dosage_of(self, query: Query) -> Float[np.ndarray, " input"]:
+        """Dosage of a query, and after it, where there are several contexts, 1 for its own."""
+        row = self.dosage(query.condition)
+        if NET + "context.location" not in self._state:
+            return row
+        own = [float(context == query.context) for context in self.contexts]
+        return np.concatenate([row, np.array(own, dtype=np.float32)])
+
+    def _batches_of(self, screen: Screen) -> Any:
+        from perturbcast.nn.cells import CellBatches
+        from perturbcast.nn.contexts import context_labels
+
+        contexts = self.contexts if NET + "context.location" in self._state else ()
+        cells = np.arange(screen.n_cells)
+        told = context_labels(screen.contexts, screen.context_code, contexts, train_cells=cells)
+        return CellBatches.of(screen, columns=list(self.columns), train_cells=cells, extra=told)
+
+    def _source_of(self, screen: Screen) -> Any:
+        return self.labelled(screen, np.zeros(screen.n_cells, dtype=bool))
 
     def _respond(self, query: Query) -> tuple[np.ndarray, np.ndarray | None, Support]:
         if self._by_features is not None and not set(targets_of(query.condition)) <= set(self.sources):
@@ -197,53 +198,9 @@ class FittedGpo(FittedLatent):
             method=self.model.label,
         )
 
-    def label(self, screen: Screen) -> ArtefactLabels:
-        """Quality of the cells of a screen by the rule of the model; limits are those of that screen."""
-        return self._gpo.labels_of(screen)
-
-    def clean(
-        self,
-        screen: Screen,
-        *,
-        failed: np.ndarray | None = None,
-        seed: int = 0,
-        progress: Progress | None = None,
-        **choices: Any,
-    ) -> Screen:
-        """The screen with its failing cells as they would be without artefacts; by the rule of the model, or as given.
-
-        `choices` are those of `models.cleaning.clean_cells`, which also says what is raised.
-        """
-        from perturbcast.models.cleaning import clean_cells
-
-        failed = self.label(screen).failed if failed is None else failed
-        return clean_cells(self, screen, failed=failed, seed=seed, progress=progress, **choices)
-
-    def evidence_bound(self, screen: Screen, *, n_particles: int = 100, seed: int = 0) -> Float[np.ndarray, " cell"]:
-        """Importance-weighted bound on ln p of each cell, in nats (equation (27)), every cell taken as of good quality.
-
-        `screen` has the genes of training, in any order, and its scale. CannotPredict for targets not in training.
-        """
-        import torch
-
-        from perturbcast.nn.cells import CellBatches
-        from perturbcast.nn.counterfactual import LabelledBatches
-
-        for code in np.unique(screen.condition_code):
-            self.dosage(screen.conditions[code])
-        cells = np.arange(screen.n_cells)
-        plain = CellBatches.of(screen, columns=list(self.columns), train_cells=cells)
-        good = np.zeros((screen.n_cells, int(self._state["n_artefacts"][0])), dtype=np.float32)
-        source, found = LabelledBatches(plain, good, cells), []
-        with torch.no_grad():
-            for number, start in enumerate(range(0, len(cells), BOUND_BATCH)):
-                batch = source.batch(cells[start : start + BOUND_BATCH])
-                found.append(self.network.bound(batch, seed=seed + number, n_particles=n_particles).numpy())
-        return np.concatenate(found).astype(np.float64)
-
 
 @dataclass(frozen=True)
-class GpoVae(LatentModel):
+class GpoVae(ArtefactModel):
     """CRADLE-VAE with δ = d(E ⊙ M) in gene space, M ~ Bern(σ(Ŵ)) the network, and K hops of it aligned with responses.
 
     `paper`: equations (19) to (25): correlated embeddings, L1 on |ΔX| of single cells against transported controls,
@@ -258,6 +215,8 @@ class GpoVae(LatentModel):
     the share of the first. With `unseen=rows` that function gives the row of an unseen target, and K hops its
     response; with `responses` (default, more accurate) a second function of the same features is learned, onto what
     the hops say of the training conditions. Genes of which nothing is known are refused; there are no cells of them.
+    Where a screen has several contexts, each has an embedding c beside the basal state, h = [z ; δ ; c ; a]. The
+    network is one for all and knows none; what contexts differ in makes no edge, and responses may differ between them.
     Differs from the paper in both: doublets are looked for on demand only; extended genes by 5.7 (B8); unmeasured
     targets take part but have no ΔX; scale and depth of predictions as in sams-vae; stops by patience.
     """
@@ -276,10 +235,7 @@ class GpoVae(LatentModel):
         quick=QUICK | {"embedding_width": 8, "embedding_layers": 2, "align_steps": 20, "max_extended": 20},
     )
     fitted_class: ClassVar[type[FittedModel]] = FittedGpo
-    decoder_layers: Annotated[int, Range(1)] = 2  # spec 6
     guide: Literal["correlated", "mean-field"] = "mean-field"  # q(E | M); mean-field: strengths of edges
-    embedding_width: Annotated[int, Range(1)] = 400  # of correlated embeddings and published artefacts; spec 6
-    embedding_layers: Annotated[int, Range(1)] = 4  # spec 6
     alignment: Literal["effects", "reach", "means", "cells", "none"] = "effects"  # cells: (22); see `nn.grn`
     diagonal: bool = False  # align targets' own responses too (B24)
     n_hops: Annotated[int, Range(0)] = 2  # K; published 5
@@ -294,24 +250,16 @@ class GpoVae(LatentModel):
     closed: bool = True  # extended genes regulate nothing (B7)
     extended_fold: Annotated[float, Range(0.0)] = 0.0  # least |log2 fold change| of an extended gene
     max_extended: Annotated[int, Range(0)] | None = 1000
-    artefact: Literal["free", "network"] = "free"  # q(a); network: published (B17)
-    quality: Literal["rule", "published", "none"] = "rule"  # how cells of low quality are told (spec 4.3)
     doublets: bool = False  # also by Scrublet, which takes about a minute per 10,000 cells; published
-    reconstruction: Literal["none", "paper", "balanced"] = "balanced"  # (15) and B9
-    counterfactual: Annotated[float, Range(0.0)] = 0.1  # β; spec 6
-    counterfactual_kl: Literal["exact", "published"] = "exact"  # (7) or (17)
-    counterfactual_draws: Literal["shared", "separate"] = "shared"
     anchored: bool = True  # draw predictions of seen conditions to their training means
     unseen: Literal["responses", "rows", "refuse"] = "responses"  # what is learned as a function of gene features
     likeness: Annotated[float, Range(0.0, 0.99)] = 0.5  # κ: share of the variance of a row that gene features explain
 
-    def labels_of(self, screen: Screen, *, seed: int = 0) -> ArtefactLabels:
-        """Which cells fail, by the fields of the model."""
-        if self.quality == "none":
-            return artefact_labels(screen, given=np.zeros(screen.n_cells, dtype=bool))
-        rule = PUBLISHED_RULE if self.quality == "published" else ArtefactRule()
+    def rule(self) -> ArtefactRule:
+        """When a cell fails; doublets are looked for on demand only."""
+        rule = super().rule()
         flags = [flag for flag in rule.flags if flag != "doublet"] + ["doublet"] * self.doublets
-        return artefact_labels(screen, rule=replace(rule, flags=tuple(flags)), seed=seed)
+        return replace(rule, flags=tuple(flags))
 
     def network(self, n_columns: int, standardise: Any, likelihood: str) -> Any:
         """The neural network where every gene of the regulatory network was perturbed."""
@@ -325,28 +273,23 @@ class GpoVae(LatentModel):
         standardise: Any,
         likelihood: str,
         n_artefacts: int = 1,
+        n_contexts: int = 0,
         prior: np.ndarray | None = None,
         targets: Any = None,
         coupling: np.ndarray | None = None,
     ) -> Any:
         """The neural network for that many perturbed and all genes of the regulatory network."""
-        from perturbcast.nn.cradle_net import CradleShape
         from perturbcast.nn.gpo_net import GpoNet, GpoShape
 
-        cradle = CradleShape(
+        cradle = self.cradle_shape(
+            likelihood,
             n_targets=n_columns,
             n_offset=n_columns,
             n_artefacts=n_artefacts,
-            embedding_width=self.embedding_width,
-            embedding_layers=self.embedding_layers,
+            n_contexts=n_contexts,
             artefact=self.artefact if n_artefacts else "free",
-            mask_prior=self.mask_prior,
             reconstruction=self.reconstruction if n_artefacts else "none",  # (15) is 0 where no cell fails
-            counterfactual=self.counterfactual,
-            counterfactual_kl=self.counterfactual_kl,
-            counterfactual_draws=self.counterfactual_draws,
             counterfactual_batch=None if self.counterfactual_kl == "published" else 512,
-            **self.shape_fields(likelihood),
         )
         shape = GpoShape(
             cradle=cradle,

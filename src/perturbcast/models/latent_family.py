@@ -1,7 +1,7 @@
 """What the models that decode a latent cell share: their fields, training on cells, and prediction (spec 2, 6, 7)."""
 
 from abc import abstractmethod
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
@@ -18,6 +18,7 @@ from perturbcast.errors import CannotPredict, NotCounts, did_you_mean
 from perturbcast.models.base import FittedModel, Model, TrainingData, decode_text, encode_text
 from perturbcast.models.fields import Range
 from perturbcast.models.residuals import residual_of
+from perturbcast.models.trained_network import Cells, losses, trained_network
 from perturbcast.models.training_cells import held_out_cells, share_held, training_cells
 from perturbcast.nn.contexts import context_columns
 
@@ -64,6 +65,11 @@ class FittedLatent(FittedModel):
         return {name: place for place, name in enumerate(decode_text(self._state["columns"]))}
 
     @property
+    def inputs(self) -> Mapping[str, int]:
+        """Those of the columns that a condition can have."""
+        return self.columns
+
+    @property
     def likelihood(self) -> str:
         """`counts` or `normal`, as was decided when fitting."""
         return decode_text(self._state["likelihood"])[0]
@@ -77,11 +83,15 @@ class FittedLatent(FittedModel):
 
         n_genes = len(self.genes)
         standardise = Standardise(np.zeros(n_genes), np.ones(n_genes), logarithm=self.likelihood == "counts")
-        with torch.random.fork_rng(devices=[]):  # weights are drawn before they are replaced
-            network = self._latent.network(len(self.columns), standardise, self.likelihood)
         arrays = {name.removeprefix(NET): value for name, value in self._state.items() if name.startswith(NET)}
+        with torch.random.fork_rng(devices=[]):  # weights are drawn before they are replaced
+            network = self._first_network(standardise, arrays)
         network.load_state_dict({name: torch.from_numpy(np.array(value)) for name, value in arrays.items()})
         return network.eval()
+
+    def _first_network(self, standardise: Any, arrays: Mapping[str, np.ndarray]) -> Any:
+        """A network for arrays of those names and shapes, whatever its weights."""
+        return self._latent.network(len(self.columns), standardise, self.likelihood)
 
     @property
     def _latent(self) -> "LatentModel":
@@ -124,7 +134,7 @@ class FittedLatent(FittedModel):
 
     def _mean_of(self, condition: str, context: str | None = None) -> np.ndarray:
         """(gene,) average expression of a condition, genes as in the network; in the first context unless told."""
-        dosage = self._dosage_of(Query(condition, self.contexts[0] if context is None else context))
+        dosage = self.dosage_of(Query(condition, self.contexts[0] if context is None else context))
         if self._latent.average == "common":
             return self._averages.mean(dosage)
         name = f"{condition}|{context}" if context else condition
@@ -136,7 +146,7 @@ class FittedLatent(FittedModel):
         """(gene,) average expression of control per context."""
         return {context: self._mean_of(CONTROL, context) for context in self.contexts}
 
-    def _dosage_of(self, query: Query) -> Float[np.ndarray, " column"]:
+    def dosage_of(self, query: Query) -> Float[np.ndarray, " column"]:
         """Dosage of a query: that of its condition, and 1 for its context where the network is told contexts."""
         row = self.dosage(query.condition)
         for name in context_columns((query.context,)):
@@ -147,12 +157,13 @@ class FittedLatent(FittedModel):
     def dosage(self, condition: str) -> Float[np.ndarray, " column"]:
         """1 in the condition's own column if it has one, else in those of its targets; CannotPredict if none."""
         row = np.zeros(len(self.columns), dtype=np.float32)
-        own = (condition,) if condition in self.columns else targets_of(condition)
-        missing = [name for name in own if name not in self.columns]
+        inputs = self.inputs
+        own = (condition,) if condition in inputs else targets_of(condition)
+        missing = [name for name in own if name not in inputs]
         if missing:
             named = ", ".join(map(repr, missing))
-            raise CannotPredict(f"{UNSEEN.format(targets=named)} {did_you_mean(missing[0], self.columns)}")
-        row[[self.columns[name] for name in own]] = 1.0
+            raise CannotPredict(f"{UNSEEN.format(targets=named)} {did_you_mean(missing[0], inputs)}")
+        row[[inputs[name] for name in own]] = 1.0
         return row
 
     def _respond(self, query: Query) -> tuple[np.ndarray, np.ndarray | None, Support]:
@@ -175,8 +186,8 @@ class FittedLatent(FittedModel):
 
     def spread(self, query: Query) -> Float[np.ndarray, " gene"]:
         """Standard deviation of the predicted response over draws of masks and embeddings; 0 without them."""
-        reference = self._dosage_of(Query(CONTROL, query.context))
-        return self._in_table_order(self._averages.spread(self._dosage_of(query), reference))
+        reference = self.dosage_of(Query(CONTROL, query.context))
+        return self._in_table_order(self._averages.spread(self.dosage_of(query), reference))
 
     def _support(self, query: Query) -> Support:
         if query in self.seen:
@@ -191,7 +202,7 @@ class FittedLatent(FittedModel):
 
         As deep as the training cells. CannotPredict for targets without a column.
         """
-        dosage = self._dosage_of(self._as_query(query))
+        dosage = self.dosage_of(self._as_query(query))
         return self._in_table_order(self._averages.cells(dosage, n_cells=n_cells, seed=seed))
 
     def evidence_bound(self, screen: Screen, *, n_particles: int = 100, seed: int = 0) -> Float[np.ndarray, " cell"]:
@@ -224,8 +235,8 @@ class FittedLatent(FittedModel):
             return {}
         logits = self._state[name].astype(np.float64)
         contexts = set(context_columns(self.contexts))
-        probability = zip(self.columns, 1 / (1 + np.exp(-logits)), strict=True)
-        return {name: row for name, row in probability if name not in contexts}
+        probability = dict(zip(list(self.columns)[: len(logits)], 1 / (1 + np.exp(-logits)), strict=True))
+        return {name: probability[name] for name in self.inputs if name not in contexts}
 
     @property
     def losses(self) -> Float[np.ndarray, "epoch 2"]:
@@ -300,37 +311,22 @@ class LatentModel(Model):
         NotEnoughTraining without perturbed cells or where a query has none, and what `training.train` raises.
         """
         from perturbcast.nn.latent import standardiser
-        from perturbcast.training.engine import train
         from perturbcast.training.seeds import derived_seed, seeded
 
         screen = training_cells(training, label=self.card.name)
-        likelihood = self._likelihood_for(screen)
-        train_cells, valid_cells = held_out_cells(
-            screen.n_cells, share=self.validation, seed=seed, query_code=screen.query_code
-        )
+        likelihood = self.likelihood_for(screen)
+        cells = held_out_cells(screen.n_cells, share=self.validation, seed=seed, query_code=screen.query_code)
         columns = self.columns(training.responses.queries)
         if len(screen.contexts) > 1:
             columns = (*columns, *context_columns(screen.contexts))
-        source, told = self.source(screen, columns=columns, train_cells=train_cells, seed=seed)
-        mean, sd = source.moments(train_cells, logarithm=likelihood == "counts")
+        source, told = self.source(screen, columns=columns, train_cells=cells[0], seed=seed)
+        mean, sd = source.moments(cells[0], logarithm=likelihood == "counts")
         with seeded(derived_seed(seed, "first weights")):
             network = self.network(len(columns), standardiser(mean, sd, likelihood), likelihood)
-        trained = train(
-            network,
-            source,
-            train_cells=train_cells,
-            valid_cells=valid_cells,
-            plan=self.plan(),
-            seed=seed,
-            options=options,
-            progress=progress,
-            label=f"training {self.card.name}",
+        state = self.state_of(
+            network, source, screen=screen, cells=cells, seed=seed, options=options, progress=progress
         )
-        network.load_state_dict(trained.weights)
-        state = {NET + name: tensor.numpy() for name, tensor in trained.weights.items()}
-        state |= {"columns": encode_text(columns), "likelihood": encode_text([likelihood])}
-        state |= {"losses": _losses(trained.history), "held": np.array([share_held(screen)], dtype=np.float32)}
-        state |= _starts(network.eval(), source, train_cells[screen.is_control[train_cells]]) | told
+        state |= {"columns": encode_text(columns), "likelihood": encode_text([likelihood])} | told
         if self.average == "common":
             bare = self.fitted_class(self, training.responses, state)
             assert isinstance(bare, FittedLatent)
@@ -347,7 +343,34 @@ class LatentModel(Model):
 
         return CellBatches.of(screen, columns=columns, train_cells=train_cells), {}
 
-    def _likelihood_for(self, screen: Screen) -> Literal["counts", "normal"]:
+    def state_of(
+        self,
+        network: Any,
+        source: Any,
+        *,
+        screen: Screen,
+        cells: Cells,
+        seed: int,
+        options: "RunOptions | None",
+        progress: Progress | None,
+    ) -> dict[str, np.ndarray]:
+        """Arrays of the network once it is trained, how training went, and what predictions start from."""
+        trained = trained_network(
+            network,
+            source,
+            cells=cells,
+            plan=self.plan(),
+            seed=seed,
+            label=self.card.name,
+            options=options,
+            progress=progress,
+        )
+        state = {NET + name: tensor.numpy() for name, tensor in trained.weights.items()}
+        state |= {"losses": losses(trained.history), "held": np.array([share_held(screen)], dtype=np.float32)}
+        return state | starts(network, source, cells[0][screen.is_control[cells[0]]])
+
+    def likelihood_for(self, screen: Screen) -> Literal["counts", "normal"]:
+        """The likelihood that `likelihood` stands for; NotCounts where counts are asked for and there are none."""
         has_counts = screen.scale is Scale.COUNTS
         if self.likelihood == "counts" and not has_counts:
             raise NotCounts(f"{self.card.name} with likelihood counts was given {screen.scale}.")
@@ -356,12 +379,7 @@ class LatentModel(Model):
         return self.likelihood
 
 
-def _losses(history: tuple[dict[str, float], ...]) -> np.ndarray:
-    rows = [(row["train/loss"], row.get("valid/loss", row["train/loss"])) for row in history]
-    return np.array(rows, dtype=np.float32).reshape(-1, 2)
-
-
-def _starts(network: Any, source: Any, control: np.ndarray) -> dict[str, np.ndarray]:
+def starts(network: Any, source: Any, control: np.ndarray) -> dict[str, np.ndarray]:
     """Library sizes, and posteriors of some control cells, which predictions start from."""
     import torch
 

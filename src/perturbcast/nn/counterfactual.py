@@ -51,7 +51,7 @@ def counterfactual_divergence(
 
 @dataclass(frozen=True)
 class References:
-    """A reference profile per (condition, status) that has cells of the wanted status, genes as in the screen."""
+    """A reference profile per (query, status) that has cells of the wanted status, genes as in the screen."""
 
     profiles: sparse.csr_matrix  # (group, gene), as stored
     labels: Float[np.ndarray, "group artefact"]  # mean artefact labels of the cells behind each profile
@@ -68,7 +68,7 @@ class References:
         seed: int = 0,
         most: int = MOST,
     ) -> "References":
-        """Gene-wise lower medians of at most `most` training cells of the same condition, once per group.
+        """Gene-wise lower medians of at most `most` training cells of the same query, once per group.
 
         `opposite` takes cells of the other status, `failed` always failing ones (B2, published). Cells are rows of
         the screen itself (B1), drawn without replacement by `seed` and the name of the condition. Differs from the
@@ -77,18 +77,26 @@ class References:
         failed = np.asarray(artefact.any(axis=1))
         rows: list[sparse.csr_matrix] = []
         labels: list[np.ndarray] = []
-        group = np.full((len(screen.conditions), 2), -1, dtype=np.int64)  # (condition, status of the cell served)
-        for (condition, status), cells in cells_by_status(screen.condition_code, failed, train_cells).items():
+        queries, own = np.unique(screen.query_code, return_inverse=True)
+        group = np.full((len(queries), 2), -1, dtype=np.int64)  # (query, status of the cell served)
+        for (query, status), cells in cells_by_status(own, failed, train_cells).items():
             served = [int(not status)] if partner == "opposite" else [0, 1] if status else []
             if not served:
                 continue
-            chosen = _drawn(cells, most=most, seed=seed, name=f"{screen.conditions[condition]}/{int(status)}")
-            group[condition, served] = len(rows)
+            chosen = _drawn(cells, most=most, seed=seed, name=f"{_name(screen, int(queries[query]))}/{int(status)}")
+            group[query, served] = len(rows)
             rows.append(lower_median(screen.stored(chosen)))
             labels.append(artefact[chosen].mean(axis=0))
         profiles = sparse.vstack(rows, format="csr") if rows else sparse.csr_matrix((0, screen.n_genes))
         means = np.array(labels, dtype=np.float32).reshape(len(rows), artefact.shape[1])
-        return cls(profiles.astype(np.float32), means, group[screen.condition_code, failed.astype(np.int64)])
+        return cls(profiles.astype(np.float32), means, group[own, failed.astype(np.int64)])
+
+
+def _name(screen: Screen, query: int) -> str:
+    """What the draw of a query goes by: its condition, and its context where there are several."""
+    context, condition = divmod(query, len(screen.conditions))
+    name = screen.conditions[condition]
+    return name if len(screen.contexts) == 1 else f"{name}/{screen.contexts[context]}"
 
 
 def cells_by_status(

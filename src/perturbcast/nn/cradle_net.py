@@ -41,6 +41,7 @@ class CradleShape:
     likelihood: Likelihood
     n_offset: int | None = None  # width of the perturbation's offset; None: that of the latent state
     n_artefacts: int = 1  # A
+    n_contexts: int = 0  # with an embedding each; 0 where contexts are told by dosage columns, or there is one
     embedding_width: int = 400  # of the networks of embeddings
     embedding_layers: int = 4
     artefact: Literal["free", "network"] = "free"  # q(a): free parameters, or the published network of ones (B17)
@@ -76,12 +77,12 @@ class ArtefactEmbedding(nn.Module, ABC):
 
 
 class FreeArtefacts(ArtefactEmbedding):
-    """Location and log scale per artefact (B17); locations start at random, so that artefacts can part."""
+    """Location and log scale per artefact (B17), or per context; locations start at random, so that they can part."""
 
-    def __init__(self, n_artefacts: int, n_latent: int) -> None:
+    def __init__(self, n_rows: int, n_latent: int) -> None:
         super().__init__()
-        self.location = nn.Parameter(FIRST_ARTEFACT_SD * torch.randn(n_artefacts, n_latent))
-        self.log_scale = nn.Parameter(torch.zeros(n_artefacts, n_latent))
+        self.location = nn.Parameter(FIRST_ARTEFACT_SD * torch.randn(n_rows, n_latent))
+        self.log_scale = nn.Parameter(torch.zeros(n_rows, n_latent))
 
     def posterior(self) -> Gaussian:
         """The parameters themselves."""
@@ -105,15 +106,24 @@ class NetworkOfOnes(ArtefactEmbedding):
 
 @dataclass(frozen=True)
 class GlobalDraws:
-    """Global variables of a step: perturbations' masks and embeddings, artefacts' embeddings."""
+    """Global variables of a step: perturbations' masks and embeddings, embeddings of artefacts and contexts."""
 
     perturbation: MaskedEmbedding
     artefact: Float[Tensor, "particle artefact latent"]
     artefact_posterior: Gaussian
+    context: tuple[Float[Tensor, "particle context latent"], Gaussian] | None = None  # drawn, and from what
 
     def offset(self, dosage: Float[Tensor, "cell row"]) -> Dosed:
         """δ of cells with those dosages."""
         return Dosed(dosage, self.perturbation.offset)
+
+    def of_cells(self, batch: Batch, cells: Int[Tensor, " some"] | None = None) -> tuple[Dosed, ...]:
+        """δ of the cells of a batch, or of some of them, and what their contexts add where these have embeddings."""
+        given = (self.offset(batch.dosage if cells is None else batch.dosage[cells]),)
+        if self.context is None:
+            return given
+        own = batch.extra["context"] if cells is None else batch.extra["context"][cells]
+        return (*given, Dosed(own, self.context[0]))
 
     def artefacts_of(self, labels: Float[Tensor, "*way cell artefact"]) -> Dosed:
         """Σ_a q_a a of cells with those labels; 0 without artefacts."""
@@ -163,20 +173,22 @@ class CradleNet(nn.Module):
         self.shape = shape
         self.guide = _guide(shape) if guide is None else guide
         self.artefact = _artefacts(shape)
+        of_context = shape.n_latent if shape.n_contexts else 0
         self.encoder = BasalEncoder(
             standardise,
-            n_extra=shape.offset_width + shape.n_latent,
+            n_extra=shape.offset_width + of_context + shape.n_latent,
             n_latent=shape.n_latent,
             width=shape.encoder_width,
             n_layers=shape.encoder_layers,
         )
         self.decoder = Decoder(
-            2 * shape.n_latent + shape.offset_width,
+            2 * shape.n_latent + shape.offset_width + of_context,
             len(standardise.mean),
             width=shape.decoder_width,
             n_layers=shape.decoder_layers,
             likelihood=shape.likelihood,
         )
+        self.context = FreeArtefacts(shape.n_contexts, shape.n_latent) if shape.n_contexts else None
 
     # -------------------------------------------------------------------------------------------------- the objective
     def terms(self, batch: Batch, *, seed: int) -> dict[str, Tensor]:
@@ -193,17 +205,19 @@ class CradleNet(nn.Module):
         return terms
 
     def draw(self, present: Int[Tensor, " row"], noise: Noise, *, n_particles: int) -> GlobalDraws:
-        """Global variables of the perturbations present, and of all artefacts."""
+        """Global variables of the perturbations present, of all artefacts, and of contexts that have embeddings."""
         perturbation = self.guide.draw(present, noise, n_particles=n_particles)
-        return GlobalDraws(perturbation, *self.artefact.draw(noise, n_particles=n_particles))
+        artefact = self.artefact.draw(noise, n_particles=n_particles)
+        context = None if self.context is None else self.context.draw(noise, n_particles=n_particles)
+        return GlobalDraws(perturbation, *artefact, context)
 
     def encode(self, batch: Batch, drawn: GlobalDraws) -> tuple[Gaussian, Gaussian | None]:
         """q(z | x, δ, q·a), and the same with the artefacts switched, if the source has references to compare with."""
         labels = batch.extra["artefact"]
         if self.shape.counterfactual == 0 or "switched" not in batch.extra:
-            return self.encoder(batch.values, drawn.offset(batch.dosage), drawn.artefacts_of(labels)), None
+            return self.encoder(batch.values, *drawn.of_cells(batch), drawn.artefacts_of(labels)), None
         both = torch.stack([labels, batch.extra["switched"]])  # expression is multiplied once for the two
-        found = self.encoder(batch.values, drawn.offset(batch.dosage), drawn.artefacts_of(both))
+        found = self.encoder(batch.values, *drawn.of_cells(batch), drawn.artefacts_of(both))
         own, switched = (Gaussian(found.mean[way], found.variance[way]) for way in (0, 1))
         return own, switched
 
@@ -212,7 +226,7 @@ class CradleNet(nn.Module):
     ) -> Float[Tensor, ""]:
         """-ln p(x | h) weighted by (15); only the decode that a cell's label selects is computed."""
         labels = batch.extra["artefact"]
-        log_prob = self.decoder.log_prob(batch, basal, drawn.offset(batch.dosage), drawn.artefacts_of(labels))
+        log_prob = self.decoder.log_prob(batch, basal, *drawn.of_cells(batch), drawn.artefacts_of(labels))
         weight = reconstruction_weight(
             (labels != 0).any(dim=1).to(labels.dtype),
             form=self.shape.reconstruction,
@@ -226,16 +240,23 @@ class CradleNet(nn.Module):
         shape, given = self.shape, drawn.perturbation
         embedding = given.embedding_kl(scale=shape.embedding_scale, analytic=shape.analytic_kl)
         mask = given.mask_kl(self.mask_prior(batch.present), analytic=shape.analytic_kl)
-        posterior, scale = drawn.artefact_posterior, shape.embedding_scale
-        if shape.analytic_kl:
-            artefact = standard_normal_kl(posterior, scale=scale).sum(-1)[None]
-        else:
-            artefact = standard_normal_log_ratio(drawn.artefact, posterior, scale=scale).sum(-1)
-        return {
+        artefact = self._vector_kl(drawn.artefact, drawn.artefact_posterior)
+        terms = {
             "embedding_kl": batch.mean(charged(batch.share, embedding)),
             "mask_kl": batch.mean(charged(batch.share, mask)),
             "artefact_kl": batch.mean(charged(batch.extra["artefact_share"], artefact)),
         }
+        if drawn.context is not None:
+            terms["context_kl"] = batch.mean(charged(batch.extra["context_share"], self._vector_kl(*drawn.context)))
+        return terms
+
+    def _vector_kl(
+        self, drawn: Float[Tensor, "particle row latent"], posterior: Gaussian
+    ) -> Float[Tensor, "one_or_particle row"]:
+        scale = self.shape.embedding_scale
+        if self.shape.analytic_kl:
+            return standard_normal_kl(posterior, scale=scale).sum(-1)[None]
+        return standard_normal_log_ratio(drawn, posterior, scale=scale).sum(-1)
 
     def mask_prior(self, present: Int[Tensor, " row"]) -> float | Tensor:
         """Prior probability of each mask entry of the perturbations present."""
@@ -253,7 +274,7 @@ class CradleNet(nn.Module):
             drawn = self.draw(batch.present, noise, n_particles=shape.n_particles)
         first = extra["reference_first"]
         reference = self.encoder(
-            extra["reference"], drawn.offset(batch.dosage[first]), drawn.artefacts_of(extra["switched"][first])
+            extra["reference"], *drawn.of_cells(batch, first), drawn.artefacts_of(extra["switched"][first])
         )
         each = counterfactual_divergence(
             reference,
@@ -269,38 +290,47 @@ class CradleNet(nn.Module):
         """Importance-weighted bound on ln p(x) per cell, equation (27); every cell counts once."""
         noise = batch.noise(seed)
         drawn = self.draw(batch.present, noise, n_particles=n_particles)
-        offset, artefact = drawn.offset(batch.dosage), drawn.artefacts_of(batch.extra["artefact"])
-        posterior = self.encoder(batch.values, offset, artefact)
+        given = (*drawn.of_cells(batch), drawn.artefacts_of(batch.extra["artefact"]))
+        posterior = self.encoder(batch.values, *given)
         basal = draw_basal(posterior, noise, n_particles=n_particles)
-        log_prob = self.decoder.log_prob(batch, basal, offset, artefact)
+        log_prob = self.decoder.log_prob(batch, basal, *given)
         return importance_weighted_bound(log_prob - standard_normal_log_ratio(basal, posterior).sum(-1))
 
     # --------------------------------------------------------------------------------------------------- predictions
     def control_posterior(self, batch: Batch) -> Gaussian:
-        """q(z) of control cells with their labels, at the mean of the artefact embeddings.
+        """q(z) of control cells with their labels, at the mean of the embeddings of artefacts and contexts.
 
-        Their only offset, if any, is that of their context: one draw of it.
+        Their only offset, if any, is that of a context that is a dosage column: one draw of it.
         """
         labels = batch.extra["artefact"]
         offset = batch.values.new_zeros(len(batch.values), self.shape.offset_width)
         if len(batch.present):
             drawn = self.guide.draw(batch.present, batch.noise(0), n_particles=1)
             offset = (batch.dosage @ drawn.offset)[0]
-        found: Gaussian = self.encoder(batch.values, offset, labels @ self.artefact.posterior().mean)
+        given: tuple[Tensor, ...] = (offset,)
+        if self.context is not None:
+            given += (batch.extra["context"] @ self.context.posterior().mean,)
+        found: Gaussian = self.encoder(batch.values, *given, labels @ self.artefact.posterior().mean)
         return found
 
     def decoder_input(
         self,
-        dosage: Float[Tensor, " target"],
+        dosage: Float[Tensor, " input"],
         basal: Float[Tensor, "particle latent"],
         noise_of: Callable[[int], Noise],
     ) -> tuple[Tensor, ...]:
-        """h^good for a dosage: the slot of artefacts, the last, is 0 and left out of the products."""
-        offset = basal.new_zeros(len(basal), self.shape.offset_width)
-        for target in torch.nonzero(dosage).flatten():
+        """h^good for a dosage, after which stand the contexts that have embeddings.
+
+        The slot of artefacts, the last, is 0 and left out of the products.
+        """
+        offset, n_targets = basal.new_zeros(len(basal), self.shape.offset_width), self.shape.n_targets
+        for target in torch.nonzero(dosage[:n_targets]).flatten():
             drawn = self.guide.draw(target[None], noise_of(int(target)), n_particles=len(basal))
             offset = offset + dosage[target] * drawn.offset[:, 0]
-        return basal, offset
+        if self.context is None:
+            return basal, offset
+        embedding, _ = self.context.draw(noise_of(n_targets), n_particles=len(basal))
+        return basal, offset, (dosage[n_targets:] @ embedding)
 
 
 def _guide(shape: CradleShape) -> MaskAndEmbedding:
