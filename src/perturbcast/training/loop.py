@@ -13,6 +13,7 @@ from perturbcast._progress import Progress
 from perturbcast.errors import TrainingDiverged
 from perturbcast.training import checkpoint
 from perturbcast.training.checkpoint import BEST, LAST, WEIGHTS, Position
+from perturbcast.training.light_adam import optimiser_of
 from perturbcast.training.loggers import make_loggers
 from perturbcast.training.objective import Objective, Sealed
 from perturbcast.training.seeds import derived_seed, reseed
@@ -29,9 +30,7 @@ class Loop:
 
     def __init__(self, fabric: Any, task: "Task") -> None:
         self.fabric, self.task = fabric, task
-        plan = task.plan
-        kind = torch.optim.AdamW if plan.decoupled else torch.optim.Adam
-        raw = kind(task.network.parameters(), lr=plan.lr, weight_decay=plan.weight_decay, fused=True)
+        raw = optimiser_of(task.plan, task.network.parameters())
         self.module, self.optimiser = fabric.setup(Objective(task.network), raw)
         self.raw_optimiser = raw
         self.position = Position()

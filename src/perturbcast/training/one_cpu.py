@@ -19,6 +19,7 @@ class OneCpu:
 
     def setup(self, module: nn.Module, optimiser: torch.optim.Optimizer) -> tuple[nn.Module, torch.optim.Optimizer]:
         """Both as they are."""
+        self._parameters = list(module.parameters())
         return module, optimiser
 
     def backward(self, loss: Tensor) -> None:
@@ -40,10 +41,10 @@ class OneCpu:
     ) -> Tensor | None:
         """Clips by norm, whose value before is returned, or by value."""
         if clip_val is not None:
-            nn.utils.clip_grad_value_(module.parameters(), clip_val)
+            nn.utils.clip_grad_value_(self._parameters, clip_val)
         if max_norm is None:
             return None
-        return nn.utils.clip_grad_norm_(module.parameters(), max_norm, error_if_nonfinite=error_if_nonfinite)
+        return nn.utils.clip_grad_norm_(self._parameters, max_norm, error_if_nonfinite=error_if_nonfinite)
 
     def barrier(self) -> None:
         """Waits for nobody."""
