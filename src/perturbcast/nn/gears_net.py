@@ -7,6 +7,7 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 from torch.nn.functional import embedding_bag, linear
 
+from perturbcast.nn.gears_decoder import decoded
 from perturbcast.nn.gears_rows import GearsBatch
 from perturbcast.nn.shared_norm import Affine, SharedMlp, SharedNorm
 
@@ -98,17 +99,19 @@ class GearsNet(nn.Module):
         count: Float[Tensor, " group"],
     ) -> Float[Tensor, "group gene"]:
         """The response of each group (C-6, C-7); `count` are the cells that a group stands for."""
-        n_groups, n_genes, n_cells = len(shift), genes.shape[1], float(count.sum())
+        n_genes, n_cells = genes.shape[1], float(count.sum())
         share = count / n_cells
-        of_entry = (share / n_genes).repeat_interleave(n_genes)
         norm = self._condition_norm(genes, shift, variant, share, n_cells * n_genes)
-        scaled = genes * norm.scale
-        of_group = scaled if len(genes) == 1 else scaled[variant]
-        states = (of_group + norm(shift)[:, None]).relu_()
-        z, last = self.decoder.raw(states.flatten(0, 1), of_entry, n_cells * n_genes)
-        weight = self.readout * last.scale  # the last normalisation, folded into the gene's own readout
-        level = linear(last.shift, self.readout, self.readout_bias)
-        w = torch.einsum("pgh,gh->pg", z.unflatten(0, (n_groups, n_genes)), weight) + level
+        w = decoded(
+            self.decoder,
+            genes * norm.scale,
+            norm(shift),
+            variant=variant,
+            share=share,
+            n_rows=n_cells * n_genes,
+            readout=self.readout,
+            readout_bias=self.readout_bias,
+        )
         cross = self.cross(w, share, n_cells)  # (group, gene) -> (group, state)
         return w * self.output[:, 0] + linear(cross, self.output[:, 1:], self.output_bias)
 

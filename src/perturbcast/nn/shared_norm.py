@@ -85,17 +85,23 @@ class SharedNorm(nn.Module):
 
     def of_moments(self, mean: Float[Tensor, " channel"], variance: Float[Tensor, " channel"], n_rows: float) -> Affine:
         """The normalisation by moments of a batch in training, by the running ones otherwise."""
-        if self.training:
-            self._note(mean, variance, n_rows)
-        else:
-            mean, variance = self.get_buffer("mean"), self.get_buffer("variance")
+        if not self.training:
+            return self.running()
+        self.note(mean, variance, n_rows)
+        return self._affine(mean, variance)
+
+    def running(self) -> Affine:
+        """The normalisation by the running moments."""
+        return self._affine(self.get_buffer("mean"), self.get_buffer("variance"))
+
+    def _affine(self, mean: Tensor, variance: Tensor) -> Affine:
         scale = self.weight * torch.rsqrt(variance + EPSILON)
         return Affine(scale, self.bias - mean * scale)
 
     def of_rows(self, x: Float[Tensor, "row channel"], share: Float[Tensor, " row"], n_rows: float) -> Affine:
         """The normalisation for rows of which each is a `share` of the batch; the shares sum to 1."""
         if not self.training:
-            return self.of_moments(self.get_buffer("mean"), self.get_buffer("variance"), n_rows)
+            return self.running()
         mean, variance = _Moments.apply(x, share)
         return self.of_moments(mean, variance, n_rows)
 
@@ -106,11 +112,11 @@ class SharedNorm(nn.Module):
         if not self.training:
             return relu(self.of_rows(x, share, n_rows)(x))
         y, mean, variance = _NormRelu.apply(x, share, self.weight, self.bias)
-        self._note(mean, variance, n_rows)
+        self.note(mean, variance, n_rows)
         return y
 
     @torch.no_grad()
-    def _note(self, mean: Tensor, variance: Tensor, n_rows: float) -> None:
+    def note(self, mean: Float[Tensor, " channel"], variance: Float[Tensor, " channel"], n_rows: float) -> None:
         """Running moments move on; the variance as that of a sample."""
         self.get_buffer("mean").lerp_(mean, MOMENTUM)
         self.get_buffer("variance").lerp_(variance * (n_rows / max(n_rows - 1.0, 1.0)), MOMENTUM)
@@ -124,16 +130,9 @@ class SharedMlp(nn.Module):
         self.first, self.first_norm = nn.Linear(n_in, n_hidden), SharedNorm(n_hidden)
         self.second, self.second_norm = nn.Linear(n_hidden, n_out), SharedNorm(n_out)
 
-    def raw(
-        self, x: Float[Tensor, "row channel"], share: Float[Tensor, " row"], n_rows: float
-    ) -> tuple[Float[Tensor, "row out"], Affine]:
-        """What the last normalisation is given, and that normalisation."""
-        z = self.second(self.first_norm.rectified(self.first(x), share, n_rows))
-        return z, self.second_norm.of_rows(z, share, n_rows)
-
     def forward(
         self, x: Float[Tensor, "row channel"], share: Float[Tensor, " row"], n_rows: float
     ) -> Float[Tensor, "row out"]:
         """The output for rows of which each is a share of the batch."""
-        z, norm = self.raw(x, share, n_rows)
-        return norm(z)
+        z = self.second(self.first_norm.rectified(self.first(x), share, n_rows))
+        return self.second_norm.of_rows(z, share, n_rows)(z)

@@ -1,0 +1,242 @@
+"""The decoder of GEARS (C-6) for all conditions and genes of a batch, with a gradient of its own.
+
+For condition p and gene i, x = ReLU(gene state + condition's shift), y = ReLU(norm(W₁ x)), z = norm(W₂ y) and
+w = ⟨z, A_i⟩ + a_i, where both normalisations go by the moments of the batch. What autograd would keep and pass over is
+saved, and no number changes:
+- the moments of W₁ x follow from the mean and covariance of x, so the first normalisation is folded into W₁;
+- the second is folded into the readout A, and its gradient into that of W₂ y;
+- biases before a normalisation cancel.
+With running moments nothing stands between W₂ and A, and their product is taken once per gene.
+"""
+
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+from torch.autograd import Function
+from torch.autograd.function import once_differentiable
+
+from perturbcast.nn.row_products import outer_sum, times, times_back
+from perturbcast.nn.shared_norm import EPSILON, SharedMlp
+
+ROWS = 8192  # computed at once: what they take stays in the caches, and is small beside the rest
+mask_ = torch.ops.aten.threshold_backward.grad_input
+
+
+class Weights(NamedTuple):
+    """What the decoder learns: two linear maps, the scale and shift of the normalisation after each, the readout."""
+
+    first: Float[Tensor, "wide state"]
+    first_bias: Float[Tensor, " wide"]
+    first_scale: Float[Tensor, " wide"]
+    first_shift: Float[Tensor, " wide"]
+    second: Float[Tensor, "state wide"]
+    second_bias: Float[Tensor, " state"]
+    second_scale: Float[Tensor, " state"]
+    second_shift: Float[Tensor, " state"]
+    readout: Float[Tensor, "gene state"]
+    readout_bias: Float[Tensor, " gene"]
+
+
+class _Moments(NamedTuple):
+    """What the gradient needs of the way forward beside the blocks."""
+
+    mean: Tensor  # of x
+    covariance: Tensor
+    inverse: Tensor  # 1 / standard deviation of W₁ x
+    level: Tensor  # mean of W₂ y
+    last_inverse: Tensor
+
+
+class _Block(NamedTuple):
+    """Some of the groups."""
+
+    x: Tensor  # (group, gene, state)
+    y: Tensor  # (group, gene, wide)
+    z: Tensor  # (group, gene, state)
+    share: Tensor  # of each row of a group, (group, 1, 1)
+
+
+def decoded(
+    mlp: SharedMlp,
+    genes: Float[Tensor, "variant gene state"],
+    shift: Float[Tensor, "group state"],
+    *,
+    variant: Int[Tensor, " group"],
+    share: Float[Tensor, " group"],
+    n_rows: float,
+    readout: Float[Tensor, "gene state"],
+    readout_bias: Float[Tensor, " gene"],
+) -> Float[Tensor, "group gene"]:
+    """w for states and shifts that are normalised already; in training the running moments of `mlp` move on."""
+    first, second = mlp.first_norm, mlp.second_norm
+    weights = Weights(
+        *(mlp.first.weight, mlp.first.bias, first.weight, first.bias),
+        *(mlp.second.weight, mlp.second.bias, second.weight, second.bias),
+        *(readout, readout_bias),
+    )
+    with torch.autocast(genes.device.type, enabled=False):
+        genes, shift = genes.float(), shift.float()
+        if not mlp.training:
+            return _by_running_moments(mlp, weights, genes, shift, variant)
+        w, mean, variance, last_mean, last_variance = _Decoder.apply(genes, shift, variant, share, *weights)
+    first.note(mean, variance, n_rows)
+    second.note(last_mean, last_variance, n_rows)
+    return w
+
+
+def _by_running_moments(mlp: SharedMlp, weights: Weights, genes: Tensor, shift: Tensor, variant: Tensor) -> Tensor:
+    first, last = mlp.first_norm.running(), mlp.second_norm.running()
+    y = times(_inputs(genes, shift, variant), weights.first * first.scale[:, None], first(weights.first_bias)).relu_()
+    scaled = weights.readout * last.scale
+    level = weights.readout @ last(weights.second_bias) + weights.readout_bias
+    return (y * (scaled @ weights.second)).sum(dim=-1) + level
+
+
+def _inputs(genes: Tensor, shift: Tensor, variant: Tensor) -> Tensor:
+    return ((genes if len(genes) == 1 else genes[variant]) + shift[:, None]).relu_()
+
+
+class _Decoder(Function):
+    """w, and mean and variance of W₁ x + b₁ and of W₂ y + b₂, which are only passed on to the running ones."""
+
+    @staticmethod
+    def forward(ctx: Any, genes: Tensor, shift: Tensor, variant: Tensor, share: Tensor, *given: Tensor) -> Any:
+        own, together = Weights(*given), max(1, ROWS // genes.shape[1])
+        shares = (share / genes.shape[1])[:, None, None].split(together)
+        parts = zip(shift.split(together), variant.split(together), strict=True)
+        inputs = [_inputs(genes, *part) for part in parts]
+        mean, covariance = _moments_of_inputs(inputs, shares)
+        variance = ((own.first @ covariance) * own.first).sum(dim=1).clamp_(min=0.0)
+        inverse = torch.rsqrt(variance + EPSILON)
+        folded = (own.first_scale * inverse)[:, None] * own.first
+        blocks = [_block(x, part, own, folded, mean) for x, part in zip(inputs, shares, strict=True)]
+        level, last_variance = _moments_of_outputs(blocks)
+        last_inverse = torch.rsqrt(last_variance + EPSILON)
+        scale = own.second_scale * last_inverse
+        scaled = own.readout * scale
+        w = torch.cat([(block.z * scaled).sum(dim=-1) for block in blocks])
+        w += own.readout @ (own.second_shift - scale * level) + own.readout_bias
+        kept = _Moments(mean, covariance, inverse, level, last_inverse)
+        ctx.save_for_backward(variant, *own, *kept, *(part for block in blocks for part in block))
+        ctx.n_variants = len(genes)
+        moments = (own.first @ mean + own.first_bias, variance, level + own.second_bias, last_variance)
+        ctx.mark_non_differentiable(*moments)
+        return w, *moments
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, of_w: Tensor, *_: Any) -> tuple[Tensor | None, ...]:
+        variant, *kept = ctx.saved_tensors
+        own, kept = Weights(*kept[: len(Weights._fields)]), kept[len(Weights._fields) :]
+        moments, kept = _Moments(*kept[: len(_Moments._fields)]), kept[len(_Moments._fields) :]
+        size = len(_Block._fields)
+        blocks = [_Block(*kept[place : place + size]) for place in range(0, len(kept), size)]
+        parts = of_w.split(len(blocks[0].x))
+        of_level, of_variance, last = _through_readout(parts, blocks, own, moments)
+        scaled = own.readout * own.second_scale * moments.last_inverse
+        found = _Sums.zeros(own)
+        of_inputs = [
+            found.through(block, _of_outputs(block, part, of_level, of_variance, scaled), own, moments)
+            for block, part in zip(blocks, parts, strict=True)
+        ]
+        of_mean, of_covariance, first = _through_first(found, own, moments)
+        for block, of_x in zip(blocks, of_inputs, strict=True):
+            of_x.addcmul_(times(block.x, 2 * of_covariance, of_mean), block.share)
+            mask_(of_x, block.x, 0.0, grad_input=of_x)
+        of_genes = of_w.new_zeros(ctx.n_variants, *of_inputs[0].shape[1:])
+        for of_x, part in zip(of_inputs, variant.split(len(blocks[0].x)), strict=True):
+            of_genes += of_x.sum(dim=0) if len(of_genes) == 1 else _by_variant(of_x, part, len(of_genes))
+        of_shift = torch.cat([of_x.sum(dim=1) for of_x in of_inputs])
+        return of_genes, of_shift, None, None, *first, found.of_second, *last
+
+
+def _moments_of_inputs(inputs: Sequence[Tensor], shares: Sequence[Tensor]) -> tuple[Tensor, Tensor]:
+    """Mean and covariance of rows whose shares sum to 1."""
+    n_states = inputs[0].shape[-1]
+    mean, square = inputs[0].new_zeros(n_states), inputs[0].new_zeros(n_states, n_states)
+    for x, share in zip(inputs, shares, strict=True):
+        shared = x * share
+        mean += shared.sum(dim=(0, 1))
+        square += outer_sum(shared, x)
+    return mean, square - torch.outer(mean, mean)
+
+
+def _block(x: Tensor, share: Tensor, own: Weights, folded: Tensor, mean: Tensor) -> _Block:
+    y = times(x, folded, own.first_shift - folded @ mean).relu_()
+    return _Block(x, y, times(y, own.second), share)
+
+
+def _moments_of_outputs(blocks: Sequence[_Block]) -> tuple[Tensor, Tensor]:
+    """Mean and variance of rows whose shares sum to 1."""
+    mean, square = (blocks[0].z.new_zeros(blocks[0].z.shape[-1]) for _ in range(2))
+    for block in blocks:
+        shared = block.z * block.share
+        mean += shared.sum(dim=(0, 1))
+        square += shared.mul_(block.z).sum(dim=(0, 1))
+    return mean, (square - mean * mean).clamp_(min=0.0)
+
+
+def _through_readout(
+    parts: Sequence[Tensor], blocks: Sequence[_Block], own: Weights, moments: _Moments
+) -> tuple[Tensor, Tensor, tuple[Tensor, ...]]:
+    """Gradients for mean and variance of W₂ y, and for b₂, the last normalisation and the readout."""
+    of_scaled, of_bias = torch.zeros_like(own.readout), torch.zeros_like(own.readout_bias)
+    for block, part in zip(blocks, parts, strict=True):
+        of_scaled += (block.z * part[..., None]).sum(dim=0)
+        of_bias += part.sum(dim=0)
+    scale = own.second_scale * moments.last_inverse
+    of_shift = own.readout.T @ of_bias
+    of_readout = torch.outer(of_bias, own.second_shift - scale * moments.level) + of_scaled * scale
+    of_scale = (of_scaled * own.readout).sum(dim=0) - moments.level * of_shift
+    of_variance = -0.5 * of_scale * own.second_scale * moments.last_inverse**3
+    of_level = -scale * of_shift - 2 * moments.level * of_variance
+    of_last = (torch.zeros_like(of_shift), of_scale * moments.last_inverse, of_shift, of_readout, of_bias)
+    return of_level, of_variance, of_last
+
+
+def _of_outputs(block: _Block, of_w: Tensor, of_level: Tensor, of_variance: Tensor, scaled: Tensor) -> Tensor:
+    """The gradient for W₂ y, through the readout and through its moments."""
+    of_z = torch.addcmul(block.share * of_level, block.z, block.share * (2 * of_variance))
+    return of_z.addcmul_(of_w[..., None], scaled)
+
+
+class _Sums(NamedTuple):
+    """Gradients that are sums over all rows: for W₂, for W₁ and the shift with the normalisation folded in."""
+
+    of_second: Tensor
+    of_folded: Tensor
+    of_shift: Tensor
+
+    @classmethod
+    def zeros(cls, own: Weights) -> "_Sums":
+        """Nothing added yet."""
+        return cls(torch.zeros_like(own.second), torch.zeros_like(own.first), torch.zeros_like(own.first_shift))
+
+    def through(self, block: _Block, of_z: Tensor, own: Weights, moments: _Moments) -> Tensor:
+        """Adds the share of a block; returns the gradient for its x, but for that through the moments of x."""
+        self.of_second.add_(outer_sum(of_z, block.y))
+        of_y = times_back(of_z, own.second, block.y)
+        mask_(of_y, block.y, 0.0, grad_input=of_y)
+        self.of_shift.add_(of_y.sum(dim=(0, 1)))
+        self.of_folded.add_(outer_sum(of_y, block.x))
+        return times_back(of_y, (own.first_scale * moments.inverse)[:, None] * own.first, block.x)
+
+
+def _through_first(found: _Sums, own: Weights, moments: _Moments) -> tuple[Tensor, Tensor, tuple[Tensor, ...]]:
+    """Gradients for mean and covariance of x, and for W₁, b₁ and the normalisation after them."""
+    scale = own.first_scale * moments.inverse
+    of_folded = found.of_folded - torch.outer(found.of_shift, moments.mean)
+    of_scale = (of_folded * own.first).sum(dim=1)
+    of_variance = -0.5 * of_scale * own.first_scale * moments.inverse**3
+    of_covariance = own.first.T @ (of_variance[:, None] * own.first)
+    of_first = scale[:, None] * of_folded + 2 * of_variance[:, None] * (own.first @ moments.covariance)
+    of_mean = -own.first.T @ (scale * found.of_shift) - 2 * (of_covariance @ moments.mean)
+    of_norm = (torch.zeros_like(of_scale), of_scale * moments.inverse, found.of_shift)
+    return of_mean, of_covariance, (of_first, *of_norm)
+
+
+def _by_variant(of_x: Tensor, variant: Tensor, n_variants: int) -> Tensor:
+    return of_x.new_zeros(n_variants, *of_x.shape[1:]).index_add_(0, variant, of_x)
