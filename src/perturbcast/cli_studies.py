@@ -86,7 +86,9 @@ def degrade(
     ways: Annotated[str, typer.Option(help="Of remove, add, rewire and permute, joined by commas.")] = (
         "remove,add,rewire,permute"
     ),
-    shares: Annotated[str, typer.Option(help="Shares of edges or names, joined by commas.")] = "0.10,0.25,0.50",
+    shares: Annotated[
+        str, typer.Option(help="Shares of edges or names, joined by commas; names also all.")
+    ] = "0.10,0.25,0.50",
     graph_seeds: Annotated[int, typer.Option(min=1, help="How many spoilt graphs of each kind.")] = 5,
     graphs_only: Annotated[bool, typer.Option(help="Give the model its graphs and no other knowledge.")] = True,
     split: Rule = "singles",

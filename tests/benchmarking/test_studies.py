@@ -43,9 +43,9 @@ def test_model_without_parts_is_refused():
 
 def test_degrading_compares_spoilt_graphs_with_the_intact_one(training, tmp_path):
     asked = {"model": "kernel-ridge", "knowledge": training.knowledge, "ways": ("permute",), "shares": (0.5,)}
-    study = degrade(training.responses, out=tmp_path, graph_seeds=2, folds=2, **asked)
+    study = degrade(training.responses, out=tmp_path, graph_seeds=1, folds=2, **asked)
     table = study.table.set_index(["model", "metric", "gene_set"])
-    assert set(study.table["model"]) == {INTACT, "permute 50%"}
+    assert set(study.table["model"]) == {INTACT, "permute 50%", "permute 100%"}
     place = ("permute 50%", "l2", "all-notarget")
     assert table.loc[place, "baseline"] == INTACT
     own, intact = table.loc[place, "mean"], table.loc[(INTACT, "l2", "all-notarget"), "mean"]
@@ -53,7 +53,7 @@ def test_degrading_compares_spoilt_graphs_with_the_intact_one(training, tmp_path
     assert own > intact
     assert "permute 50%" in (tmp_path / "study.md").read_text()
     assert [path.name for path in write_study(study)] == ["study.md", "spoilt_graphs.png"]
-    again = degrade(training.responses, out=tmp_path, graph_seeds=2, folds=2, **asked)
+    again = degrade(training.responses, out=tmp_path, graph_seeds=1, folds=2, **asked)
     pd.testing.assert_frame_equal(again.table, study.table)
 
 

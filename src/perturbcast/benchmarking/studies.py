@@ -20,7 +20,8 @@ from perturbcast.genes.degrade import degraded
 from perturbcast.genes.graphs import jaccard_graph
 from perturbcast.genes.knowledge import GeneKnowledge
 
-WAYS = ("remove", "add", "rewire", "permute")  # B.4 a to d
+PERMUTE = "permute"
+WAYS = ("remove", "add", "rewire", PERMUTE)  # B.4 a to d
 SHARES = (0.10, 0.25, 0.50)  # B.4
 INTACT = "intact"
 EDGES_EACH, LEAST_JACCARD = 20, 0.1  # of graphs made from gene sets; spec C-1
@@ -95,13 +96,15 @@ def degrade(
 ) -> Study:
     """A model with its gene graphs spoilt in every way, by every share and graph seed; training and test see the same.
 
-    Gene sets become graphs of their Jaccard index first. With `graphs_only` the model is given these graphs and nothing
-    else, so that it cannot go by other knowledge. Every spoilt graph has a folder of its own; the whole is resumable.
+    Names are also permuted among all genes (share 1), the control of a graph that says nothing (B.4 d). Gene sets
+    become graphs of their Jaccard index first. With `graphs_only` the model is given these graphs and nothing else, so
+    that it cannot go by other knowledge. Every spoilt graph has a folder of its own; the whole is resumable.
     Raises NeedsKnowledge without graphs and gene sets, and what `degraded` and `benchmark` raise.
     """
     (dataset,) = load_datasets(data, knowledge=knowledge, reading=options.pop("reading", None), progress=progress)
     known = with_graphs(dataset.knowledge, alone=graphs_only)
-    spoilings = [(way, share, seed) for way in ways for share in shares for seed in range(graph_seeds)]
+    by_way = {way: sorted({*shares, 1.0} if way == PERMUTE else {*shares}) for way in ways}
+    spoilings = [(way, share, seed) for way in ways for share in by_way[way] for seed in range(graph_seeds)]
     parts = []
     for way, share, seed in [(INTACT, 0.0, 0), *spoilings]:
         given = known if way == INTACT else spoilt(known, way, share, seed=seed)
