@@ -4,7 +4,7 @@ Run: OMP_NUM_THREADS=1 python benchmarks/any_gene.py ../shared/data [--models ap
 
 Names are drawn from the real gene table (symbols, aliases, Ensembl ids with versions, small letters) and made up
 (letters, digits, blanks, signs, other scripts, a bell). Models are fitted to the Norman responses with all
-knowledge in the folder, trained for a few steps, saved, and asked with `perturbcast predict --conditions-file`. The
+knowledge of genes in the folder and STRING, trained for a few steps, saved, and asked with `perturbcast predict --conditions-file`. The
 file of predictions is then checked: a row for every name, finite numbers or a reason with a code, never both.
 """
 
@@ -22,6 +22,7 @@ import pandas as pd
 ROOT = Path(__file__).resolve().parents[1]
 SHORT = {"app": ["max_steps=20", "folds=2"], "grape": ["max_steps=20", "folds=2"], "spectral-ridge": []}
 SCREEN = Path("responses") / "norman2019_k562_crispra.h5ad"
+NETWORK = Path("networks") / "string_human.csv"
 COLUMNS = ("model", "predicted", "by what is known of them", "at the mean", "refused, by code", "fit s", "predict s")
 
 
@@ -80,7 +81,7 @@ def timed(*words: str) -> float:
 
 def measured(model: str, data: Path, out: Path, *, n_asked: int) -> dict:
     """One model: fitted unless it was before, asked, and its answers checked."""
-    knowledge = ["--genes", str(data / "genes"), "--networks", str(data / "networks")]
+    knowledge = ["--genes", str(data / "genes"), "--networks", str(data / NETWORK)]
     short = [word for field in SHORT.get(model, []) for word in ("--set", field)]
     saved, asked = out / f"{model}-fitted", out / "names.txt"
     seconds = out / f"{model}-fit.json"
