@@ -3,9 +3,9 @@
 Run: OMP_NUM_THREADS=1 python benchmarks/any_gene.py ../shared/data [--models app,grape,spectral-ridge] [--asked 20000]
 
 Names are drawn from the real gene table (symbols, aliases, Ensembl ids with versions, small letters) and made up
-(letters, digits, blanks, signs, other scripts, a bell). Models are fitted to the Norman responses with all
-knowledge of genes in the folder and STRING, trained for a few steps, saved, and asked with `perturbcast predict --conditions-file`. The
-file of predictions is then checked: a row for every name, finite numbers or a reason with a code, never both.
+(letters, digits, blanks, signs, other scripts, a bell). Models are fitted to the Norman responses with all knowledge of
+genes in the folder and STRING, trained for a few steps, saved, and asked with `perturbcast predict --conditions-file`.
+The predictions are then checked: a row for every name, finite numbers or a reason with a code, never both.
 """
 
 import argparse
