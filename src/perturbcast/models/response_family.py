@@ -22,7 +22,7 @@ from perturbcast.models.base import Answers, FittedModel, Model, TrainingData
 from perturbcast.models.calibrated import calibrated_sd, restored_errors
 from perturbcast.models.conformal import ErrorModel
 from perturbcast.models.fields import Range
-from perturbcast.models.holdouts import TARGETS, question_of
+from perturbcast.models.holdouts import COMBINATIONS, TARGETS, question_of
 from perturbcast.models.node_table import restored_nodes
 from perturbcast.models.on_target import OnTarget
 from perturbcast.nn.nodes import NodeTable
@@ -34,7 +34,8 @@ if TYPE_CHECKING:
 FEWEST_QUERIES = 2
 AT_ONCE = 256  # queries answered together: bounds memory, not results
 TOGETHER = 32  # rows in every call of a network: always as many, so that a query's bits do not depend on the others
-BASE, GIVEN = "base.", "given."
+BASES = {TARGETS: "base.", COMBINATIONS: "base-of-combinations."}  # beginnings of the arrays of the models below
+GIVEN = "given."  # of the arrays of a network that are not learned
 
 
 class FittedResponse(FittedModel):
@@ -46,12 +47,16 @@ class FittedResponse(FittedModel):
         return restored_nodes(self._state)
 
     @cached_property
-    def base(self) -> FittedModel | None:
-        """The model below, if there is one."""
-        model = self._family.base_model()
+    def bases(self) -> dict[str, FittedModel | None]:
+        """The model below by question; a question that is not there is answered by that of `targets`."""
+        own = COMBINATIONS in self.members and self._family.base_of_combinations
+        return {kind: self._base(kind) for kind in ((TARGETS, COMBINATIONS) if own else (TARGETS,))}
+
+    def _base(self, kind: str) -> FittedModel | None:
+        model, prefix = self._family.base_model(kind), BASES[kind]
         if model is None:
             return None
-        state = {key.removeprefix(BASE): value for key, value in self._state.items() if key.startswith(BASE)}
+        state = {key.removeprefix(prefix): value for key, value in self._state.items() if key.startswith(prefix)}
         table = ResponseTable(
             name="restored",
             scale=self.scale,
@@ -63,6 +68,16 @@ class FittedResponse(FittedModel):
             unit=self.unit,
         )
         return type(model).fitted_class.restore(model, table, state)
+
+    def _below(self, queries: Sequence[Query]) -> Float[np.ndarray, "query gene"]:
+        """What the models below say; 0 where there is none."""
+        found = np.zeros((len(queries), len(self.genes)))
+        kinds = [kind if kind in self.bases else TARGETS for kind in map(self.question, queries)]
+        for kind, base in self.bases.items():
+            rows = [row for row, own in enumerate(kinds) if own == kind]
+            if base is not None and rows:
+                found[rows] = base.predict([queries[row] for row in rows]).response
+        return found
 
     @property
     def _family(self) -> "ResponseModel":
@@ -129,9 +144,7 @@ class FittedResponse(FittedModel):
         own = OnTarget(self.genes, self._state["own"])
         for start in range(0, len(queries), AT_ONCE):
             part = slice(start, start + AT_ONCE)
-            found = self.correction(queries[part])
-            if self.base is not None:
-                found += self.base.predict(list(queries[part])).response
+            found = self.correction(queries[part]) + self._below(queries[part])
             sd[part] = self._sd(queries[part], found)
             for row, query in zip(found, queries[part], strict=True):
                 own.add_to(row, query)
@@ -183,6 +196,7 @@ class ResponseModel(Model):
 
     fitted_class: ClassVar[type[FittedModel]] = FittedResponse
     base: str = "mean:same-size"  # name of the model whose errors the networks learn; none: they learn responses
+    base_of_combinations: str = ""  # the same for combinations whose targets were all seen singly; empty: `base`
     folds: Annotated[int, Range(2)] = 5  # members per question; each leaves one fold out
     lr: Annotated[float, Range(1e-9)] = 1e-3  # B-9
     weight_decay: Annotated[float, Range(0.0)] = 1e-2  # B-9
@@ -198,11 +212,12 @@ class ResponseModel(Model):
     def network(self, nodes: NodeTable, *, n_genes: int, rows: "Rows | None" = None) -> "ResponseNet":
         """A network over some nodes. Its weights must not depend on their number; `rows` are given for training."""
 
-    def base_model(self) -> Model | None:
-        """The model whose errors the networks learn."""
+    def base_model(self, question: str = TARGETS) -> Model | None:
+        """The model whose errors the networks that answer a question (`targets` or `combinations`) learn."""
         from perturbcast.models.registry import get_model
 
-        return None if self.base in ("", "none") else get_model(self.base)
+        name = (question == COMBINATIONS and self.base_of_combinations) or self.base
+        return None if name in ("", "none") else get_model(name)
 
     def training_nodes(self, nodes: NodeTable) -> NodeTable:
         """The nodes a network is trained over: measured genes and training targets."""

@@ -16,7 +16,7 @@ from perturbcast.models.calibrated import group_errors
 from perturbcast.models.holdouts import COMBINATIONS, TARGETS, Holdout, holdouts
 from perturbcast.models.node_table import node_table, nodes_state
 from perturbcast.models.on_target import OnTarget
-from perturbcast.models.response_family import BASE, GIVEN, ResponseModel, responses_of
+from perturbcast.models.response_family import BASES, GIVEN, ResponseModel, responses_of
 from perturbcast.nn.nodes import NodeTable
 
 if TYPE_CHECKING:
@@ -44,14 +44,13 @@ def fitted_state(
     """All that a fitted model of the family keeps; see `FittedResponse`."""
     given, own = _own_gene_aside(model, training)
     nodes = node_table(given.responses, given.knowledge)
-    base = model.base_model()
     state = nodes_state(nodes) | {"own": own}
-    below = np.zeros_like(given.responses.response)
-    if base is not None:
-        fitted = base.fit(given, seed=seed)
-        state |= {BASE + name: value for name, value in fitted.state().items()}
-        below = fitted.predict(list(given.responses.queries)).response
-    for left in _questions(model, base, given, below, seed=seed, progress=progress):
+    for kind, folds in _questions(given, n_folds=model.folds, seed=seed).items():
+        base = model.base_model(kind)
+        if kind == TARGETS or model.base_of_combinations:
+            below, kept = _fitted(base, given, seed=seed)
+            state |= {BASES[kind] + name: value for name, value in kept.items()}
+        left = Left(kind, folds, _out_of_fold(base, given, folds, below, seed=seed, progress=progress))
         fit = _Fit(model, given.responses, nodes, left, seed=seed, progress=progress, options=options)
         state |= fit.members()
     return state
@@ -67,20 +66,22 @@ def _own_gene_aside(model: ResponseModel, training: TrainingData) -> tuple[Train
     return replace(training, screen=None, responses=replace(table, response=response)), own
 
 
-def _questions(
-    model: ResponseModel, base: Model | None, given: TrainingData, below: np.ndarray, *, seed: int, progress: Progress
-) -> list[Left]:
-    """The questions that training can ask, with out-of-fold predictions of the model below."""
-    folds = holdouts(given.responses.queries, n_folds=model.folds, seed=seed)
+def _questions(given: TrainingData, *, n_folds: int, seed: int) -> dict[str, list[Holdout]]:
+    """The questions that training can ask, `targets` first, with what is left out to ask them."""
+    folds = holdouts(given.responses.queries, n_folds=n_folds, seed=seed)
     if not folds:
         everything = np.arange(given.responses.n_queries)
-        return [Left(TARGETS, [Holdout(TARGETS, everything, everything[:0])], below)]
-    found = []
-    for kind in (TARGETS, COMBINATIONS):
-        own = [fold for fold in folds if fold.kind == kind]
-        if own:
-            found.append(Left(kind, own, _out_of_fold(base, given, own, below, seed=seed, progress=progress)))
-    return found
+        return {TARGETS: [Holdout(TARGETS, everything, everything[:0])]}
+    by_kind = {kind: [fold for fold in folds if fold.kind == kind] for kind in (TARGETS, COMBINATIONS)}
+    return {kind: own for kind, own in by_kind.items() if own}
+
+
+def _fitted(base: Model | None, given: TrainingData, *, seed: int) -> tuple[np.ndarray, dict[str, np.ndarray]]:
+    """(query, gene) what the model below says of what it was trained on, and its arrays."""
+    if base is None:
+        return np.zeros_like(given.responses.response), {}
+    fitted = base.fit(given, seed=seed)
+    return fitted.predict(list(given.responses.queries)).response, fitted.state()
 
 
 def _out_of_fold(
@@ -97,6 +98,8 @@ def _out_of_fold(
         return below
     total, count = np.zeros_like(below), np.zeros(len(below))
     for fold in progress.track(folds, label=f"{base.card.name} without each fold"):
+        if not len(fold.valid):
+            continue
         part = replace(given, responses=given.responses.take(fold.train))
         asked = [given.responses.queries[row] for row in fold.valid]
         total[fold.valid] += base.fit(part, seed=seed).predict(asked).response
