@@ -31,6 +31,7 @@ def test_cost_of_each_model_is_measured_once_and_kept(world, tmp_path):
     assert mean["n_trained"] == 0 < network["n_trained"]
     assert network["memory_mib"] > mean["memory_mib"] > 0
     assert network["fit_seconds"] > mean["fit_seconds"] > 0
+    assert network["fit_processor_seconds"] > mean["fit_processor_seconds"] > 0
 
 
 def test_fields_of_a_short_training_are_told_beside_the_models_that_have_them(world, tmp_path):

@@ -33,7 +33,7 @@ KIB, MIB = 1 << 10, 1 << 20
 
 @dataclass(frozen=True)
 class Cost:
-    """One model on one training side. Memory is that of its process, Python and data included."""
+    """One model on one training side. Memory is the highest of its process, Python and data included."""
 
     model: str
     n_trained: int  # weights trained by gradient, all members together
@@ -43,6 +43,7 @@ class Cost:
     memory_mib: float  # highest
     memory_before_mib: float  # before the fit
     reason: str = ""  # why there is no fit; numbers are NaN then
+    fit_processor_seconds: float = float("nan")  # over all threads; says more than time where the machine is busy
     settings: str = ""  # fields that were set for the measurement, such as a short training
 
 
@@ -142,12 +143,12 @@ def _measure(pipe: Any) -> None:
 
 def cost_of(named: NamedModel, training: TrainingData, asked: Sequence[Query], *, seed: int = 0) -> Cost:
     """The cost of one model in this process; memory is the highest of the process so far."""
-    before, started = peak_memory(), time.perf_counter()
+    before, started, used = peak_memory(), time.perf_counter(), time.process_time()
     try:
         fitted = named.model.fit(training, seed=seed)
     except PerturbcastError as refusal:
         return _no_fit(named.label, str(refusal))
-    fitted_at = time.perf_counter()
+    fitted_at, used = time.perf_counter(), time.process_time() - used
     fitted.predict(list(asked))
     return Cost(
         model=named.label,
@@ -157,6 +158,7 @@ def cost_of(named: NamedModel, training: TrainingData, asked: Sequence[Query], *
         answer_milliseconds=1000 * (time.perf_counter() - fitted_at) / max(len(asked), 1),
         memory_mib=peak_memory(),
         memory_before_mib=before,
+        fit_processor_seconds=used,
     )
 
 
@@ -188,21 +190,23 @@ def _no_fit(label: str, reason: str) -> Cost:
 def markdown(table: pd.DataFrame) -> str:
     """The table of costs for a page of text, quickest fit first."""
     lines = [
-        "| model | trained weights | numbers kept | fit, s | answer, ms a query | highest memory, MiB | before | set |",
-        "|---|---|---|---|---|---|---|---|",
+        "| model | trained weights | numbers kept | fit, s | of processor, s | answer, ms a query | memory, MiB |"
+        " before | set |",
+        "|---|---|---|---|---|---|---|---|---|",
     ]
     costs = [Cost(**row) for row in table.sort_values("fit_seconds", kind="stable").to_dict("records")]  # type: ignore[arg-type]
     for cost in costs:
         if cost.reason:
-            lines.append(f"| {cost.model} | {cost.reason.replace('|', ' ')} | | | | | | {cost.settings} |")
+            lines.append(f"| {cost.model} | {cost.reason.replace('|', ' ')} | | | | | | | {cost.settings} |")
             continue
         counts = f"{f'{cost.n_trained:,}' if cost.n_trained else '–'} | {cost.n_kept:,}"
-        times = f"{_three_digits(cost.fit_seconds)} | {_three_digits(cost.answer_milliseconds)}"
+        taken = (cost.fit_seconds, cost.fit_processor_seconds, cost.answer_milliseconds)
+        times = " | ".join(map(_three_digits, taken))
         memory = f"{cost.memory_mib:.0f} | {cost.memory_before_mib:.0f}"
         lines.append(f"| {cost.model} | {counts} | {times} | {memory} | {cost.settings} |")
     return "\n".join(lines) + "\n"
 
 
 def _three_digits(value: float) -> str:
-    """Three significant digits, never in powers of ten."""
-    return f"{value:.0f}" if value >= 100 else f"{value:.3g}"
+    """Three significant digits; what is too short to be measured well is said to be short."""
+    return f"{value:.0f}" if value >= 100 else "< 0.001" if value < 0.001 else f"{value:.3g}"
