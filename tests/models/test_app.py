@@ -22,8 +22,7 @@ from perturbcast.models.registry import get_model
 from perturbcast.report.explain_figure import explanation_figure
 from perturbcast.report.explain_files import explain_into
 
-BELOW = {"base": "mean:same-size", "base_of_combinations": ""}
-SMALL = BELOW | {"max_steps": 12, "folds": 2, "n_state": 16, "n_attention": 8}
+SMALL = {"base": "mean:same-size", "max_steps": 12, "folds": 2, "n_state": 16, "n_attention": 8}
 
 
 def pairs_world(strength, *, n_targets=14, n_genes=60, noise=0.1, seed=0):
@@ -74,7 +73,7 @@ def test_without_core_and_interaction_the_answer_is_that_of_the_model_below(base
 @pytest.mark.parametrize(("strength", "most"), [(0.3, 0.9), (0.0, 1.02)])
 def test_additive_is_beaten_where_pairs_interact_and_not_made_worse_where_they_do_not(strength, most):
     training, test = pairs_world(strength)
-    plus = App(base="additive", base_of_combinations="", folds=3, n_state=32, max_steps=300, patience=40, lr=1e-2)
+    plus = App(base="additive", folds=3, n_state=32, max_steps=300, patience=40, lr=1e-2)
     assert mean_l2(plus.fit(training), test) < most * mean_l2(get_model("additive").fit(training), test)
 
 
@@ -102,7 +101,7 @@ def test_random_states_tell_nothing_of_unseen_targets(world):
     singles = [query for query in world.test.queries if "+" not in query.condition]
     test = world.test.take(world.test.index(singles))
     steps = {"max_steps": 60, "folds": 2, "n_state": 16, "interaction": False, "rank": 4, "lr": 2e-2}
-    known, random = (App(**BELOW, embedding=kind, **steps) for kind in ("features", "random"))
+    known, random = (App(base="mean:same-size", embedding=kind, **steps) for kind in ("features", "random"))
     mean = mean_l2(get_model("mean:same-size").fit(world.training), test)
     assert mean_l2(known.fit(world.training), test) < 0.85 * mean
     assert mean_l2(random.fit(world.training), test) > 0.85 * mean

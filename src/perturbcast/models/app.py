@@ -22,7 +22,6 @@ if TYPE_CHECKING:
 
 PAPER: dict[str, Any] = {
     "base": "none",
-    "base_of_combinations": "",
     "graph": "union",
     "attention": "additive",
     "n_attention": 64,
@@ -121,18 +120,10 @@ class App(ResponseModel):
             "no attention: mean of the targets": {"attention": "context"},
             "MLP decoder": {"decoder": "mlp", "interaction": False},
         },
-        quick={
-            "base": "mean:same-size",
-            "base_of_combinations": "additive",
-            "max_steps": 8,
-            "folds": 2,
-            "n_state": 16,
-            "n_attention": 8,
-        },
+        quick={"base": "mean:same-size", "max_steps": 8, "folds": 2, "n_state": 16, "n_attention": 8},
     )
     fitted_class: ClassVar[type[FittedModel]] = FittedApp
-    base: str = "spectral-ridge"  # name of the model whose errors the networks learn; none: they learn responses
-    base_of_combinations: str = "pair-ridge"  # the same for combinations of targets seen singly; empty: `base`
+    base: str = "pair-ridge"  # name of the model whose errors the networks learn; none: they learn responses
     lr: Annotated[float, Range(1e-9)] = 2e-3
     patience: Annotated[int, Range(1)] | None = 15  # steps without a better error on what is left out
     embedding: Literal["features", "random", "random-trained", "identity"] = "features"  # B-1 and B.3

@@ -240,6 +240,17 @@ class FittedModel(ABC):
         return save(self, Path(folder))
 
 
+class AnswersTogether(FittedModel):
+    """A fitted model that answers queries together; one query is asked as a list of one."""
+
+    @abstractmethod
+    def _respond_many(self, queries: Sequence[Query], *, dtype: type) -> Answers: ...
+
+    def _respond(self, query: Query) -> tuple[np.ndarray, np.ndarray | None, Support]:
+        answers = self._respond_many([query], dtype=np.float64)
+        return answers.response[0], None if answers.sd is None else answers.sd[0], answers.support[0]
+
+
 @dataclass(frozen=True)
 class Model(ABC):
     """Hyper-parameters of a model; sub-classes add fields with their default and its source."""
@@ -286,6 +297,7 @@ def decode_text(array: np.ndarray) -> list[str]:
 
 __all__ = [
     "Answers",
+    "AnswersTogether",
     "FittedModel",
     "Model",
     "ModelCard",

@@ -12,7 +12,16 @@ from perturbcast.data.conditions import Query, targets_of
 from perturbcast.data.prediction import Support
 from perturbcast.data.responses import ResponseTable
 from perturbcast.errors import NotEnoughTraining
-from perturbcast.models.base import Answers, FittedModel, Model, ModelCard, TrainingData, decode_text, encode_text
+from perturbcast.models.base import (
+    Answers,
+    AnswersTogether,
+    FittedModel,
+    Model,
+    ModelCard,
+    TrainingData,
+    decode_text,
+    encode_text,
+)
 from perturbcast.models.condition_kernels import ConditionKernel, Conditions, kernels_for
 from perturbcast.models.fields import Range
 from perturbcast.models.fixed_effects import FixedEffects
@@ -26,7 +35,7 @@ AT_ONCE = 1024  # queries answered together: bounds memory, not results
 CELLS = "cells"  # name of the noise kernel diag(mean n / n)
 
 
-class FittedKernelRidge(FittedModel):
+class FittedKernelRidge(AnswersTogether):
     """Fixed effects + Σ_t k(t, training) α + the on-target effect, with the posterior sd of a Gaussian process."""
 
     @cached_property
@@ -56,10 +65,6 @@ class FittedKernelRidge(FittedModel):
     @cached_property
     def _on_target(self) -> OnTarget:
         return OnTarget(self.genes, self._state["own.effect"])
-
-    def _respond(self, query: Query) -> tuple[np.ndarray, np.ndarray | None, Support]:
-        answers = self._respond_many([query], dtype=np.float64)
-        return answers.response[0], None if answers.sd is None else answers.sd[0], answers.support[0]
 
     def _respond_many(self, queries: Sequence[Query], *, dtype: type) -> Answers:
         response: np.ndarray = np.empty((len(queries), len(self.genes)), dtype=dtype)

@@ -9,9 +9,8 @@ import numpy as np
 
 from perturbcast._progress import Progress
 from perturbcast.data.conditions import Query, targets_of
-from perturbcast.data.prediction import Support
 from perturbcast.data.responses import ResponseTable
-from perturbcast.models.base import Answers, FittedModel, Model, ModelCard, TrainingData
+from perturbcast.models.base import Answers, AnswersTogether, FittedModel, Model, ModelCard, TrainingData
 from perturbcast.models.calibrated import calibrated_sd, group_errors, restored_errors
 from perturbcast.models.conformal import ErrorModel
 from perturbcast.models.fields import Range
@@ -24,7 +23,7 @@ BELOW = "below."
 FEWEST_COMBINATIONS = 8  # training combinations of targets seen singly, below which parts are only added
 
 
-class FittedPairRidge(FittedModel):
+class FittedPairRidge(AnswersTogether):
     """Singles as the spectral ridge has them; combinations from the responses, observed or predicted, of parts."""
 
     @cached_property
@@ -50,10 +49,6 @@ class FittedPairRidge(FittedModel):
     @cached_property
     def _seen_singly(self) -> frozenset[str]:
         return frozenset(query.condition for query in self.trained_on)
-
-    def _respond(self, query: Query) -> tuple[np.ndarray, np.ndarray | None, Support]:
-        answers = self._respond_many([query], dtype=np.float64)
-        return answers.response[0], None if answers.sd is None else answers.sd[0], answers.support[0]
 
     def _respond_many(self, queries: Sequence[Query], *, dtype: type) -> Answers:
         asked = list(queries)

@@ -18,7 +18,7 @@ from perturbcast.data.conditions import Query, targets_of
 from perturbcast.data.prediction import Support
 from perturbcast.data.responses import ResponseTable
 from perturbcast.errors import NotEnoughTraining
-from perturbcast.models.base import Answers, FittedModel, Model, TrainingData
+from perturbcast.models.base import Answers, AnswersTogether, FittedModel, Model, TrainingData
 from perturbcast.models.calibrated import calibrated_sd, restored_errors
 from perturbcast.models.conformal import ErrorModel
 from perturbcast.models.fields import Range
@@ -38,7 +38,7 @@ BASES = {TARGETS: "base.", COMBINATIONS: "base-of-combinations."}  # beginnings 
 GIVEN = "given."  # of the arrays of a network that are not learned
 
 
-class FittedResponse(FittedModel):
+class FittedResponse(AnswersTogether):
     """The model below plus the mean correction of the members that answer the question a query asks."""
 
     @cached_property
@@ -131,10 +131,6 @@ class FittedResponse(FittedModel):
                 found[np.ix_(part, self._order)] = mean * self._state[f"scale.{kind}"][0]
         known = [any(target in self.nodes.number for target in targets_of(query.condition)) for query in queries]
         return found * np.array(known)[:, None]
-
-    def _respond(self, query: Query) -> tuple[np.ndarray, np.ndarray | None, Support]:
-        answers = self._respond_many([query], dtype=np.float64)
-        return answers.response[0], None if answers.sd is None else answers.sd[0], answers.support[0]
 
     def _respond_many(self, queries: Sequence[Query], *, dtype: type) -> Answers:
         if not queries:

@@ -13,7 +13,7 @@ from perturbcast.data.conditions import Query, targets_of
 from perturbcast.data.prediction import Support
 from perturbcast.data.responses import ResponseTable
 from perturbcast.errors import NotEnoughTraining
-from perturbcast.models.base import Answers, FittedModel, Model, ModelCard, TrainingData
+from perturbcast.models.base import Answers, AnswersTogether, FittedModel, Model, ModelCard, TrainingData
 from perturbcast.models.calibrated import calibrated_sd, group_errors, restored_errors
 from perturbcast.models.condition_kernels import Conditions
 from perturbcast.models.conformal import ErrorModel
@@ -30,7 +30,7 @@ AT_ONCE = 1024  # queries answered together: bounds memory, not results
 LARGEST_GAIN = 2.0
 
 
-class FittedSpectralRidge(FittedModel):
+class FittedSpectralRidge(AnswersTogether):
     """Fixed effects + gain * mean over sides of size(P) * direction(P), from the likeness of P to training."""
 
     @cached_property
@@ -64,10 +64,6 @@ class FittedSpectralRidge(FittedModel):
         """Whether a query asks of unseen targets or of a combination of targets seen singly."""
         kind = question_of(query, self._seen_singly)
         return kind if f"gain.{kind}" in self._state else TARGETS
-
-    def _respond(self, query: Query) -> tuple[np.ndarray, np.ndarray | None, Support]:
-        answers = self._respond_many([query], dtype=np.float64)
-        return answers.response[0], None if answers.sd is None else answers.sd[0], answers.support[0]
 
     def _respond_many(self, queries: Sequence[Query], *, dtype: type) -> Answers:
         place = {query: row for row, query in enumerate(dict.fromkeys(queries))}

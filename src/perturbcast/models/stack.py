@@ -13,7 +13,7 @@ from perturbcast.data.conditions import Query
 from perturbcast.data.prediction import Support
 from perturbcast.data.responses import ResponseTable
 from perturbcast.errors import NotEnoughTraining, PerturbcastError
-from perturbcast.models.base import Answers, FittedModel, Model, ModelCard, TrainingData
+from perturbcast.models.base import Answers, AnswersTogether, FittedModel, Model, ModelCard, TrainingData
 from perturbcast.models.calibrated import calibrated_sd, group_errors, restored_errors
 from perturbcast.models.conformal import ErrorModel
 from perturbcast.models.fields import Range
@@ -24,7 +24,7 @@ FEWEST_QUERIES = 4
 EVENNESS = 0.75  # of conditions in the choice of weights, as in the spectral ridge
 
 
-class FittedStack(FittedModel):
+class FittedStack(AnswersTogether):
     """origin + Σ weight of a member * (member - origin); weights by question, 0 for what a member refuses."""
 
     @cached_property
@@ -63,10 +63,6 @@ class FittedStack(FittedModel):
     @cached_property
     def _seen_singly(self) -> frozenset[str]:
         return frozenset(query.condition for query in self.trained_on)
-
-    def _respond(self, query: Query) -> tuple[np.ndarray, np.ndarray | None, Support]:
-        answers = self._respond_many([query], dtype=np.float64)
-        return answers.response[0], None if answers.sd is None else answers.sd[0], answers.support[0]
 
     def _respond_many(self, queries: Sequence[Query], *, dtype: type) -> Answers:
         if not queries:
