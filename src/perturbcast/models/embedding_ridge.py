@@ -22,6 +22,7 @@ from perturbcast.models.leave_one_out import LeaveOneOut, projected_precision
 
 FEWEST_QUERIES = 4
 STRENGTHS = (0.01, 0.03, 0.1, 0.3, 1.0, 3.0, 10.0)  # 1 / λ, with features scaled to mean squared norm one
+LEAST_LEFT = 1e-9  # of the largest precision of a row given the others
 CONCATENATED = "all tables"
 COEXPRESSION = "responses:coexpression"
 
@@ -203,7 +204,9 @@ def ridge_state(
     rows = features / size
     inverse, precision = projected_precision(strength * rows @ rows.T, effects)
     alpha = precision @ response
-    left_out = alpha / np.diag(precision)[:, None]
+    own = np.diag(precision)
+    others = own > LEAST_LEFT * own.max()  # where fixed effects alone explain a row, nothing can be said without it
+    left_out = alpha[others] / own[others, None]
     level = np.linalg.solve(effects.T @ inverse @ effects, effects.T @ inverse @ response)
     weights = strength * rows.T @ alpha / size
     return {"weights": weights.astype(np.float32), "effects": level, "sd": np.sqrt((left_out**2).mean(axis=0))}
