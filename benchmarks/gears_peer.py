@@ -2,7 +2,8 @@
 
 Run: python benchmarks/gears_peer.py norman        (cells of Norman et al. 2019; needs the folder ../shared)
      python benchmarks/gears_peer.py simulated     (2,000 cells x 1,000 genes)
-     with --venv FOLDER to use an environment made before; without it one is made in a temporary folder (1 GB).
+     with --venv FOLDER to use an environment made before; without it one is made in the folder of the run (1 GB);
+     with --out FOLDER to keep what has been run: a repeat goes on where the last one stopped.
 Prints a table for docs/PEER_GEARS.md. CPU seconds of training, so that other work on the machine counts little.
 """
 
@@ -11,6 +12,7 @@ import json
 import os
 import pickle
 import resource
+import shutil
 import subprocess
 import sys
 import tempfile
@@ -199,8 +201,9 @@ def run_side(arguments):
 # ------------------------------------------------------------------------------------------------------------- compare
 def environment(folder):
     """Python of a new environment with the peer package in it."""
-    subprocess.run([sys.executable, "-m", "venv", str(folder)], check=True)
     python = folder / "bin" / "python"
+    if not python.exists():
+        subprocess.run([sys.executable, "-m", "venv", str(folder)], check=True)
     subprocess.run([str(python), "-m", "pip", "install", "-q", *PEER], check=True)
     return python
 
@@ -243,24 +246,36 @@ def compare(arguments):
     import numpy as np
 
     with tempfile.TemporaryDirectory() as place:
-        folder = Path(place)
-        prepare(arguments.data, folder)
+        folder = Path(arguments.out or place).resolve() / f"{arguments.data}-{arguments.epochs}"
+        if not (folder / "split.pkl").exists():
+            shutil.rmtree(folder, ignore_errors=True)
+            folder.mkdir(parents=True)
+            prepare(arguments.data, folder)
         python = Path(arguments.venv) / "bin" / "python" if arguments.venv else environment(folder / "venv")
-        control, truth, mean = truth_of(folder)
-        rows = []
-        for seed in arguments.seeds:
-            for side in ("peer", *OURS):
-                command = [str(python if side == "peer" else sys.executable), __file__, arguments.data]
-                command += ["--side", side, "--folder", str(folder), "--epochs", str(arguments.epochs)]
-                command += ["--seeds", str(seed)]
-                done = subprocess.run(command, check=True, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True)
-                spent = json.loads(done.stdout.strip().splitlines()[-1])
-                numbers = {"epochs": arguments.epochs, "seed": seed, "control": control, "truth": truth}
-                rows.append(row_of(side, folder, spent, **numbers))
-                print(rows[-1], flush=True)
+        rows = compared(arguments, folder, python)
+        _, truth, mean = truth_of(folder)
         flat = np.mean([np.corrcoef(mean, own)[0, 1] for own in truth])
         print(f"\nmean response: Pearson-delta {flat:.3f}, L2 {np.linalg.norm(mean - truth, axis=1).mean():.3f}\n")
         print(summary(rows))
+
+
+def compared(arguments, folder, python):
+    """A row per seed and side, those that are in the folder taken from there."""
+    control, truth, _ = truth_of(folder)
+    rows = []
+    for seed in arguments.seeds:
+        for side in ("peer", *OURS):
+            done = folder / f"{side}-{seed}.json"
+            if not done.exists():
+                command = [str(python if side == "peer" else sys.executable), __file__, arguments.data]
+                command += ["--side", side, "--folder", str(folder), "--epochs", str(arguments.epochs)]
+                command += ["--seeds", str(seed)]
+                ran = subprocess.run(command, check=True, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True)
+                done.write_text(ran.stdout.strip().splitlines()[-1])
+            numbers = {"epochs": arguments.epochs, "seed": seed, "control": control, "truth": truth}
+            rows.append(row_of(side, folder, json.loads(done.read_text()), **numbers))
+            print(rows[-1], flush=True)
+    return rows
 
 
 def summary(rows):
@@ -291,6 +306,7 @@ def main():
     parser.add_argument("--epochs", type=int, default=8)  # the rate is halved after each: later ones change nothing
     parser.add_argument("--seeds", type=int, nargs="+", default=[1])
     parser.add_argument("--venv", default="")
+    parser.add_argument("--out", default="")
     parser.add_argument("--side", default="", help="for the processes that this one starts")
     parser.add_argument("--folder", default="", help="for the processes that this one starts")
     arguments = parser.parse_args()

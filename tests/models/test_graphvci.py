@@ -14,7 +14,7 @@ from perturbcast.nn.divergences import normal_kl
 from perturbcast.nn.graphvci_net import GeneGraphLayer, match_nll
 from perturbcast.nn.trunk import Gaussian
 
-QUICK = {"width": 16, "max_epochs": 12, "batch_size": 64, "lr": 3e-3}
+QUICK = {"width": 16, "max_epochs": 12, "batch_size": 64, "lr": 3e-3, "folds": 0}
 
 
 @pytest.fixture(scope="module")

@@ -23,7 +23,9 @@ def world():
 
 @pytest.fixture(scope="module")
 def latent(world):
-    return LatentAdditive(width=32, n_latent=8, max_epochs=30, batch_size=64, lr=3e-3).fit(world.with_cells, seed=1)
+    return LatentAdditive(width=32, n_latent=8, max_epochs=30, batch_size=64, lr=3e-3, folds=0).fit(
+        world.with_cells, seed=1
+    )
 
 
 def test_linear_additive_starts_from_the_control_cell():

@@ -18,7 +18,7 @@ def world():
 @pytest.fixture(scope="module")
 def linear(world):
     """Principal axes, as many as there are genes: nothing is lost."""
-    return Scgen(space="pca").fit(world.with_cells, seed=0)
+    return Scgen(space="pca", folds=0).fit(world.with_cells, seed=0)
 
 
 def source_of(world):
@@ -76,7 +76,7 @@ def test_contexts_count_alike_however_many_cells_they_have():
 
 @pytest.mark.parametrize("below", ["nearest", "embedding-ridge"])
 def test_unseen_targets_get_the_shifts_of_like_targets(world, below):
-    fitted = Scgen(space="pca", below=below).fit(world.with_cells, seed=0)
+    fitted = Scgen(space="pca", below=below, folds=0).fit(world.with_cells, seed=0)
     unseen = [q for q in world.test.queries if len(targets_of(q.condition)) == 1]
     truth = world.test.response[[world.test.queries.index(q) for q in unseen]]
     found = fitted.predict(unseen)
@@ -86,7 +86,7 @@ def test_unseen_targets_get_the_shifts_of_like_targets(world, below):
 
 
 def test_autoencoder_learns_the_cells(world):
-    model = Scgen(width=32, n_latent=12, max_epochs=40, batch_size=64, lr=3e-3, dropout=0.0)
+    model = Scgen(width=32, n_latent=12, max_epochs=40, batch_size=64, lr=3e-3, dropout=0.0, folds=0)
     fitted = model.fit(world.with_cells, seed=0)
     truth = world.training.responses
     found = fitted.predict(truth.queries).response

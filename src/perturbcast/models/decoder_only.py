@@ -27,7 +27,7 @@ class DecoderOnly(PairModel):
         needs_cells=True,
         uses_knowledge=True,
         profiles={"paper": {"targets_by": "name"}, "plus": {}},
-        quick={"width": 16, "max_epochs": 8, "batch_size": 64, "lr": 3e-3},
+        quick={"width": 16, "max_epochs": 8, "batch_size": 64, "lr": 3e-3, "folds": 0},
     )
     width: Annotated[int, Range(1)] = 256  # of the hidden layer
     dropout: Annotated[float, Range(0.0, 0.95)] = 0.1

@@ -18,7 +18,8 @@ from perturbcast.errors import NeedsKnowledge, NotEnoughTraining, did_you_mean
 from perturbcast.genes.graphs import coexpression_graph, jaccard_top_graph
 from perturbcast.genes.knowledge import GeneKnowledge, GeneSets
 from perturbcast.models.base import TrainingData, encode_text
-from perturbcast.models.latent_family import training_cells
+from perturbcast.models.trained_network import trained_network
+from perturbcast.models.training_cells import training_cells
 
 if TYPE_CHECKING:
     from perturbcast.models.gears import Gears
@@ -202,25 +203,21 @@ class PublishedFit:
         progress: Progress,
         options: "RunOptions | None",
     ) -> "GearsNet":
-        from perturbcast.training.engine import train
         from perturbcast.training.seeds import derived_seed, seeded
 
         with seeded(derived_seed(self.seed, "first weights")):
             network = network_of(self.model, positions, incoming)
         n_pairs = len(rows.own)
-        trained = train(
-            network,
-            rows,
-            train_cells=np.arange(n_pairs),
-            valid_cells=np.arange(n_pairs, rows.n_cells),
+        trained_network(
+            *(network, rows),
+            cells=(np.arange(n_pairs), np.arange(n_pairs, rows.n_cells)),
             plan=self.model.plan(n_pairs),
             seed=self.seed,
+            label=self.model.label,
             options=options,
             progress=progress,
-            label=f"training {self.model.label}",
         )
-        network.load_state_dict(trained.weights)
-        return network.eval()
+        return network
 
 
 def _most_changed(table: ResponseTable) -> np.ndarray:

@@ -91,6 +91,7 @@ class GraphVci(PairModel):
         profiles={
             "paper": {
                 "targets_by": "name",
+                "folds": 0,
                 "lr": 3e-4,
                 "weight_decay": 4e-7,
                 "batch_size": 64,
@@ -99,7 +100,7 @@ class GraphVci(PairModel):
             },
             "plus": {},
         },
-        quick={"width": 8, "max_epochs": 3, "batch_size": 64},
+        quick={"width": 8, "max_epochs": 3, "batch_size": 64, "folds": 0},
     )
     fitted_class: ClassVar[type[FittedModel]] = FittedGraphVci
     width: Annotated[int, Range(1)] = 128  # E-1, E-2

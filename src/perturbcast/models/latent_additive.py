@@ -31,6 +31,7 @@ class LatentAdditive(PairModel):
         profiles={
             "paper": {
                 "targets_by": "name",
+                "folds": 0,
                 "width": 5376,
                 "lr": 6.8e-5,
                 "weight_decay": 1e-8,
@@ -39,7 +40,7 @@ class LatentAdditive(PairModel):
             },
             "plus": {},
         },
-        quick={"width": 16, "n_latent": 8, "max_epochs": 4, "batch_size": 64},
+        quick={"width": 16, "n_latent": 8, "max_epochs": 4, "batch_size": 64, "folds": 0},
     )
     width: Annotated[int, Range(1)] = 256  # of the hidden layer; 5,376 in E.4
     n_latent: Annotated[int, Range(1)] = 64  # E.4

@@ -26,8 +26,11 @@ class LinearAdditive(PairModel):
         predicts=frozenset({"unseen_single", "unseen_double", "unseen_context"}),
         needs_cells=True,
         uses_knowledge=True,
-        profiles={"paper": {"targets_by": "name", "lr": 4.7e-3, "weight_decay": 1.8e-8, "max_epochs": 500}, "plus": {}},
-        quick={"max_epochs": 5, "batch_size": 64, "lr": 2e-3},
+        profiles={
+            "paper": {"targets_by": "name", "folds": 0, "lr": 4.7e-3, "weight_decay": 1.8e-8, "max_epochs": 500},
+            "plus": {},
+        },
+        quick={"max_epochs": 5, "batch_size": 64, "lr": 2e-3, "folds": 0},
     )
 
     def network(

@@ -2,7 +2,7 @@
 
 from abc import abstractmethod
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
 
@@ -18,7 +18,9 @@ from perturbcast.errors import CannotPredict, NotEnoughTraining, did_you_mean
 from perturbcast.models.base import FittedModel, Model, TrainingData, decode_text, encode_text
 from perturbcast.models.fields import Range
 from perturbcast.models.gears_fit import pairs_of
+from perturbcast.models.left_out import LeftOutErrors, left_out_errors
 from perturbcast.models.node_table import node_table
+from perturbcast.models.trained_network import Cells, trained_network
 from perturbcast.models.training_cells import held_out_cells, training_cells
 
 if TYPE_CHECKING:
@@ -148,7 +150,11 @@ class FittedPairs(FittedModel):
         response = np.empty(len(self.genes))
         found = self.mean_expression(query.condition, query.context) - self._without[query.context]
         response[self._order] = found
-        return response, None, self._support(query)
+        return response, self._errors.sd(query, response), self._support(query)
+
+    @cached_property
+    def _errors(self) -> LeftOutErrors:
+        return LeftOutErrors(self._state, self._singly)
 
     @cached_property
     def _singly(self) -> frozenset[str]:
@@ -178,6 +184,7 @@ class PairModel(Model):
     max_epochs: Annotated[int, Range(1)] = 100
     patience: Annotated[int, Range(1)] | None = 15  # epochs
     validation: Annotated[float, Range(0.0, 0.9)] = 0.1  # share that decides when to stop: of conditions, or of cells
+    folds: Annotated[int, Range(0)] = 3  # of conditions, without each of which it is fitted to calibrate sd; 0: no sd
 
     @abstractmethod
     def network(
@@ -221,13 +228,25 @@ class PairModel(Model):
         given = self.given(training, source)
         with seeded(derived_seed(seed, "first weights")):
             network = self.network(inputs, positive=positive, given=given, rows=source)
-        network = self._trained(network, source, seed=seed, progress=progress, options=options)
+        cells = self._cells(source, seed=seed)
+        trained_network(
+            *(network, source),
+            cells=cells,
+            plan=self.plan(),
+            seed=seed,
+            label=self.card.name,
+            options=options,
+            progress=progress,
+        )
         state = {NET + name: tensor.numpy() for name, tensor in network.state_dict().items()}
         state |= {GIVEN + name: array for name, array in given.items()}
         chosen, context = some_controls(source, n_contexts=len(training.responses.contexts))
         state |= inputs.state() | {"controls.expression": source.expression(chosen), "controls.context": context}
         state |= {"positive": np.array([int(positive)])}
-        state |= self.more_state(network.eval(), source, training, seed=seed)
+        state |= self.more_state(network, source, training, seed=seed)
+        state |= left_out_errors(
+            replace(self, folds=0), training, n_folds=self.folds, seed=seed, progress=progress, options=options
+        )
         fitted = self.fitted_class(self, training.responses, state, split_fingerprint=training.split_fingerprint)
         assert isinstance(fitted, FittedPairs)
         return fitted
@@ -238,33 +257,14 @@ class PairModel(Model):
         """What else a fitted model keeps."""
         return {}
 
-    def _trained(
-        self,
-        network: Any,
-        source: "CellPairs",
-        *,
-        seed: int,
-        progress: Progress | None,
-        options: "RunOptions | None",
-    ) -> Any:
-        from perturbcast.training.engine import train
-
-        by_condition = self.targets_by == "knowledge"
-        split = held_out_conditions(source.screen, share=self.validation, seed=seed) if by_condition else None
-        train_cells, valid_cells = split or held_out_cells(source.n_cells, share=self.validation, seed=seed)
-        trained = train(
-            network,
-            source,
-            train_cells=train_cells,
-            valid_cells=valid_cells,
-            plan=self.plan(),
-            seed=seed,
-            options=options,
-            progress=progress,
-            label=f"training {self.card.name}",
-        )
-        network.load_state_dict(trained.weights)
-        return network
+    def _cells(self, source: "CellPairs", *, seed: int) -> Cells:
+        """Cells to train on, and to stop by: those of whole conditions where unseen targets can be answered."""
+        if self.targets_by == "knowledge":
+            split = held_out_conditions(source.screen, share=self.validation, seed=seed)
+            if split is not None:
+                return split
+        code = source.screen.query_code
+        return held_out_cells(source.n_cells, share=self.validation, seed=seed, query_code=code)
 
 
 def held_out_conditions(

@@ -1,7 +1,7 @@
 """scGen: perturbations as shifts of latent cells (spec E.2)."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
 
@@ -16,7 +16,9 @@ from perturbcast.data.scale import Scale
 from perturbcast.errors import CannotPredict
 from perturbcast.models.base import FittedModel, Model, ModelCard, TrainingData
 from perturbcast.models.fields import Range
+from perturbcast.models.left_out import LeftOutErrors, left_out_errors
 from perturbcast.models.pair_family import NET, TargetInputs, pairs_source, some_controls
+from perturbcast.models.trained_network import trained_network
 from perturbcast.models.training_cells import held_out_cells
 
 if TYPE_CHECKING:
@@ -103,7 +105,11 @@ class FittedScgen(FittedModel):
         moved = self._decode(self._controls(query.context) + shift).mean(axis=0) - self._unshifted[query.context]
         response = np.empty(len(self.genes))
         response[np.argsort(self.genes.astype(str), kind="stable")] = moved
-        return response, None, rests
+        return response, self._errors.sd(query, response), rests
+
+    @cached_property
+    def _errors(self) -> LeftOutErrors:
+        return LeftOutErrors(self._state, frozenset(self._conditions))
 
 
 @dataclass(frozen=True)
@@ -125,11 +131,18 @@ class Scgen(Model):
         needs_cells=True,
         uses_knowledge=True,
         profiles={
-            "paper": {"below": "nearest", "width": 800, "batch_size": 32, "max_epochs": 100, "patience": 25},
+            "paper": {
+                "below": "nearest",
+                "width": 800,
+                "batch_size": 32,
+                "max_epochs": 100,
+                "patience": 25,
+                "folds": 0,
+            },
             "pca": {"space": "pca"},
             "plus": {},
         },
-        quick={"width": 16, "n_latent": 6, "max_epochs": 4, "batch_size": 128},
+        quick={"width": 16, "n_latent": 6, "max_epochs": 4, "batch_size": 128, "folds": 0},
     )
     fitted_class: ClassVar[type[FittedModel]] = FittedScgen
     space: Literal["vae", "pca"] = "vae"
@@ -142,6 +155,7 @@ class Scgen(Model):
     max_epochs: Annotated[int, Range(1)] = 60
     patience: Annotated[int, Range(1)] | None = 8  # epochs
     validation: Annotated[float, Range(0.0, 0.9)] = 0.1  # share of training cells that decides when to stop
+    folds: Annotated[int, Range(0)] = 3  # of conditions, without each of which it is fitted to calibrate sd; 0: no sd
 
     def below_model(self) -> Model:
         """The model from targets to shifts."""
@@ -189,6 +203,9 @@ class Scgen(Model):
         state |= {BELOW + name: value for name, value in below.state().items()} | {"shifts": shifts}
         chosen, context = some_controls(source, n_contexts=len(training.responses.contexts))
         state |= {"controls.latent": latent[chosen], "controls.context": context}
+        state |= left_out_errors(
+            replace(self, folds=0), training, n_folds=self.folds, seed=seed, progress=progress, options=options
+        )
         return FittedScgen(self, training.responses, state, split_fingerprint=training.split_fingerprint)
 
     def _autoencoded(
@@ -197,27 +214,23 @@ class Scgen(Model):
         """The trained autoencoder's weights, and the mean latent state of every cell."""
         import torch
 
-        from perturbcast.training.engine import train
         from perturbcast.training.seeds import derived_seed, seeded
 
         with seeded(derived_seed(seed, "first weights")):
             network = self.network(len(source.order))
-        train_cells, valid_cells = held_out_cells(source.n_cells, share=self.validation, seed=seed)
-        if len(train_cells) % self.batch_size == 1:
-            train_cells = train_cells[:-1]  # a batch of one cell has no variance to normalise by
-        trained = train(
-            network,
-            source,
-            train_cells=train_cells,
-            valid_cells=valid_cells,
+        code = source.screen.query_code
+        cells = held_out_cells(source.n_cells, share=self.validation, seed=seed, query_code=code)
+        if len(cells[0]) % self.batch_size == 1:
+            cells = cells[0][:-1], cells[1]  # a batch of one cell has no variance to normalise by
+        trained = trained_network(
+            *(network, source),
+            cells=cells,
             plan=self.plan(),
             seed=seed,
+            label=self.card.name,
             options=options,
             progress=progress,
-            label=f"training {self.card.name}",
         )
-        network.load_state_dict(trained.weights)
-        network.eval()
         starts = range(0, source.n_cells, AT_ONCE)
         parts = [np.arange(start, min(start + AT_ONCE, source.n_cells)) for start in starts]
         with torch.no_grad():

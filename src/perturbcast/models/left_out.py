@@ -1,0 +1,103 @@
+"""Errors of a model on conditions that it was fitted without: what calibrates intervals of models that have none."""
+
+from collections.abc import Mapping
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
+
+import numpy as np
+from jaxtyping import Float
+
+from perturbcast._progress import Progress
+from perturbcast.data.conditions import Query
+from perturbcast.errors import NotEnoughTraining
+from perturbcast.models.base import FittedModel, TrainingData
+from perturbcast.models.calibrated import calibrated_sd, group_errors, restored_errors
+from perturbcast.models.holdouts import Holdout, holdouts, question_of
+
+if TYPE_CHECKING:
+    from perturbcast.training.plan import RunOptions
+
+
+@runtime_checkable
+class Trains(Protocol):
+    """A model that trains on the engine."""
+
+    def fit(
+        self, training: TrainingData, *, seed: int, progress: Progress | None, options: "RunOptions | None"
+    ) -> FittedModel:
+        """The fitted model."""
+
+
+def left_out_errors(
+    model: Trains,
+    training: TrainingData,
+    *,
+    n_folds: int,
+    seed: int,
+    progress: Progress | None = None,
+    options: "RunOptions | None" = None,
+) -> dict[str, np.ndarray]:
+    """Arrays of calibrated errors: the model is fitted anew without each fold of conditions, and asked for them.
+
+    Left out are targets with all that they occur in, and combinations of targets that stay. Empty for no folds, and
+    for questions of which fewer than three conditions were answered. A fold without which too little is left to train
+    on is passed over.
+    """
+    queries = training.responses.queries
+    rows = np.array(sorted(range(len(queries)), key=lambda row: queries[row]), dtype=np.int64)
+    given = replace(training, responses=training.responses.take(rows))
+    found: dict[str, tuple[list[Query], list[np.ndarray], list[np.ndarray]]] = {}
+    for number, fold in enumerate(holdouts(given.responses.queries, n_folds=n_folds, seed=seed) if n_folds else ()):
+        asked, residual, predicted = found.setdefault(fold.kind, ([], [], []))
+        more = _answers(model, given, fold, seed, progress, _options(options, number))
+        asked += more[0]
+        residual += more[1]
+        predicted += more[2]
+    state: dict[str, np.ndarray] = {}
+    for kind, (asked, residual, predicted) in found.items():
+        if asked:
+            state |= group_errors(asked, kind, np.array(residual), np.array(predicted))
+    return state
+
+
+def _answers(
+    model: Trains,
+    given: TrainingData,
+    fold: Holdout,
+    seed: int,
+    progress: Progress | None,
+    options: "RunOptions | None",
+) -> tuple[list[Query], list[np.ndarray], list[np.ndarray]]:
+    """Left-out queries that were answered, the errors and the answers."""
+    table = given.responses
+    try:
+        part = replace(given, responses=table.take(fold.train))
+        fitted = model.fit(part, seed=seed, progress=progress, options=options)
+    except NotEnoughTraining:
+        return [], [], []
+    answers = fitted.predict([table.queries[row] for row in fold.valid])
+    places = np.flatnonzero(answers.predicted)
+    response = answers.response[places]
+    asked = [table.queries[row] for row in fold.valid[places]]
+    return asked, list(table.response[fold.valid[places]] - response), list(response)
+
+
+def _options(options: "RunOptions | None", number: int) -> "RunOptions | None":
+    if options is None or options.folder is None:
+        return options
+    return replace(options, folder=options.folder / f"without-{number}")
+
+
+class LeftOutErrors:
+    """Standard deviations from the arrays of `left_out_errors`."""
+
+    def __init__(self, state: Mapping[str, np.ndarray], seen: frozenset[str]) -> None:
+        self._errors: dict[str, Any] = dict(restored_errors(state))
+        self._seen = seen
+
+    def sd(self, query: Query, response: Float[np.ndarray, " gene"]) -> Float[np.ndarray, " gene"] | None:
+        """Of a new observed response around a predicted one; None where nothing could be left out."""
+        if not self._errors:
+            return None
+        found = calibrated_sd(self._errors, [query], [question_of(query, self._seen)], response[None])[0]
+        return found if np.isfinite(found).all() else None
