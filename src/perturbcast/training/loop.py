@@ -15,7 +15,7 @@ from perturbcast.training import checkpoint
 from perturbcast.training.checkpoint import BEST, LAST, WEIGHTS, Position
 from perturbcast.training.light_adam import optimiser_of
 from perturbcast.training.loggers import make_loggers
-from perturbcast.training.objective import Objective, Sealed
+from perturbcast.training.objective import JudgesItself, Objective, Sealed
 from perturbcast.training.seeds import derived_seed, reseed
 
 if TYPE_CHECKING:
@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 
 CELLS = "cells"  # key of the number of cells among the sums of an epoch
 LOSS = "loss"
+SCORE = "score"  # a network's own, where it has one; it goes before the loss
 
 
 class Loop:
@@ -143,7 +144,7 @@ class Loop:
         position.sums = {}
         if last or (epoch + 1) % plan.validate_every == 0:
             row |= {f"valid/{name}": value for name, value in self._validate().items()}
-            self._judge(row.get(f"valid/{LOSS}", row[f"train/{LOSS}"]), epoch)
+            self._judge(row.get(f"valid/{SCORE}", row.get(f"valid/{LOSS}", row[f"train/{LOSS}"])), epoch)
         if last and not position.stopped:
             position.stopped = "steps" if plan.max_steps == step + 1 else "epochs"
         position.history.append(row)
@@ -162,13 +163,15 @@ class Loop:
             self._check(values, self.position.step)
             for name, value in values.items():
                 total[name] = total.get(name, 0.0) + value * len(part) / len(cells)
+        network = self.task.network
+        own = network.validation_score(cells) if len(cells) and isinstance(network, JudgesItself) else None
         self.module.train()
-        return total
+        return total if own is None else total | {SCORE: own}
 
     def _judge(self, score: float, epoch: int) -> None:
         """Notes a new best, or that patience is at its end."""
         position, patience = self.position, self.task.plan.patience
-        if position.best_loss is None or score < position.best_loss:
+        if position.best_loss is None or score < position.best_loss or not self.task.plan.keep_best:
             position.best_loss, position.best_epoch, position.waited = score, epoch, 0
             self.best = {name: t.detach().cpu().clone() for name, t in self.task.network.state_dict().items()}
             self._write(BEST, self.best)

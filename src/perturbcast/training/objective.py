@@ -34,6 +34,14 @@ class Objective(nn.Module):
 
 
 @runtime_checkable
+class JudgesItself(Protocol):
+    """A network that is stopped by something else than its loss."""
+
+    def validation_score(self, cells: Int[np.ndarray, " cell"]) -> float | None:
+        """How far it errs on the validation cells, the lower the better; None: let the loss decide."""
+
+
+@runtime_checkable
 class MovableBatch(Protocol):
     """Anything that can be brought to a device."""
 

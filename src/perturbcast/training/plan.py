@@ -25,6 +25,7 @@ class TrainingPlan:
     clip_value: float | None = None  # of each gradient, instead of the norm
     validate_every: int = 1  # epochs
     patience: int | None = 30  # validations without improvement; None never stops early
+    keep_best: bool = True  # else the weights of the last step are the result, whatever validation says
     blow_up: float = 1e4  # times the size of the first loss: beyond it training is said to have diverged
 
     def n_steps(self, n_cells: int) -> int:
