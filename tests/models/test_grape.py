@@ -17,6 +17,7 @@ from perturbcast.models.grape import Grape
 from perturbcast.models.grape_nodes import candidates_of
 from perturbcast.models.node_table import node_table, non_coding_of
 from perturbcast.models.registry import get_model
+from perturbcast.nn.response_net import Rows
 
 SMALL = {"folds": 2, "width": 8, "n_heads": 2, "top": 5, "align_epochs": 1}
 
@@ -88,6 +89,7 @@ def test_response_loss_trains_the_structure_in_plus_and_not_as_published(world):
         model = Grape.make(profile, sources="all", **SMALL)
         nodes = model.training_nodes(node_table(training, world.training.knowledge))
         network = model.network(nodes, n_genes=nodes.n_measured)
+        torch.nn.init.normal_(network.head)  # in `plus` it starts at 0
         slots = nodes.slots([targets_of(query.condition) for query in training.queries], width=2)
         network.respond(torch.from_numpy(slots)).square().sum().backward()
         reached = [p.grad is not None and bool(p.grad.abs().sum() > 0) for p in network.structure.hops.parameters()]
@@ -136,6 +138,39 @@ def test_support_names_what_is_known_of_the_features_in_use(world):
 def test_missing_features_are_refused_by_name(world, name, kept):
     with pytest.raises(NeedsKnowledge, match="sequence" if kept else "features"):
         get_model(name).fit(replace(world.training, knowledge=GeneKnowledge(**kept)))
+
+
+def test_published_profiles_have_no_validation_and_keep_their_last_weights(world):
+    for profile in ("paper", "code"):
+        plan = Grape.make(profile).plan(40)
+        assert (plan.patience, plan.keep_best) == (None, False)
+    assert Grape().plan(40).keep_best
+
+
+def test_stopping_by_ranks_judges_by_error_and_discrimination(world):
+    nodes = node_table(world.training.responses, world.training.knowledge)
+    for stop_by, kind in (("ranks", float), ("loss", type(None)), ("last", type(None))):
+        model = Grape(stop_by=stop_by, **SMALL)
+        core, n_rows = model.training_nodes(nodes), world.training.responses.n_queries
+        slots = core.slots([targets_of(query.condition) for query in world.training.responses.queries], width=2)
+        target = world.training.responses.response
+        rows = Rows(slots, target, np.ones(n_rows), np.ones(target.shape[1]))
+        network = model.network(core, n_genes=core.n_measured, rows=rows).eval()
+        with torch.no_grad():
+            assert isinstance(network.validation_score(np.arange(n_rows)), kind)
+
+
+def test_prior_graphs_tell_of_targets_without_features_and_random_ones_keep_degrees(world):
+    knowledge = world.training.knowledge
+    nodes = node_table(world.training.responses, knowledge)
+    real, random = (Grape(random_graph=kind, **SMALL).used(nodes).graphs for kind in (False, True))
+    assert set(real) == set(nodes.graphs)
+    for name, edges in real.items():
+        assert sorted(edges.source) == sorted(random[name].source)
+        assert sorted(edges.destination) == sorted(random[name].destination)
+    assert any(not np.array_equal(edges.source, random[name].source) for name, edges in real.items())
+    for without in ({"prior_graphs": False}, {"sources": "sequence"}, {"broadcast": False}):
+        assert not Grape(**(SMALL | without)).used(nodes).graphs
 
 
 def test_heads_must_share_the_width():

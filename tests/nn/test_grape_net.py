@@ -1,11 +1,13 @@
 """Parts of GRAPE against the oracles A1 to A8, and masks that are computed anew only where they reach."""
 
 import math
+from dataclasses import replace
 
 import numpy as np
 import pytest
 import torch
 
+from perturbcast.nn import grape_dense, grape_graph
 from perturbcast.nn.grape_edges import candidate_edges
 from perturbcast.nn.grape_graph import MessageGraph
 from perturbcast.nn.grape_hgat import BiasedGATv2, Masked, PlainGAT, RelationLayer
@@ -176,6 +178,42 @@ def test_masked_states_are_those_of_a_whole_run_with_the_mask(version, combine):
             own = changed.key // 12 == row
             found[changed.key[own] % 12] = changed.state[own]
             torch.testing.assert_close(found, expected, atol=1e-6, rtol=1e-5)
+
+
+@pytest.mark.parametrize(("kind", "concat", "biased"), [(BiasedGATv2, True, True), (PlainGAT, False, False)])
+def test_attention_over_all_pairs_equals_attention_over_edges_with_its_gradients(monkeypatch, kind, concat, biased):
+    torch.manual_seed(0)
+    monkeypatch.setattr(grape_dense, "LARGEST_BLOCK", 500)  # several blocks
+    conv = kind(6, 3, n_heads=2, concat=concat, dropout=0.0)
+    torch.nn.init.normal_(conv.bias)
+    states = torch.randn(20, 6)
+    pairs = torch.cartesian_prod(torch.arange(3, 20), torch.arange(15)).T  # three nodes send nothing, five hear nothing
+    edges = pairs[:, torch.rand(pairs.shape[1]) < 0.5]
+    bias = torch.randn(edges.shape[1], requires_grad=True)
+    found, slopes = [], []
+    for received in (conv.received, lambda *given: grape_dense.dense_received(conv, *given)):
+        given = states.clone().requires_grad_()
+        out = received(conv.sent(given), conv.asked(given), edges, bias if biased else None)
+        wanted = [given, *conv.parameters(), *([bias] if biased else [])]
+        slopes.append(torch.autograd.grad(out.square().sum(), wanted))
+        found.append(out.detach())
+    torch.testing.assert_close(found[0], found[1], atol=1e-5, rtol=1e-5)
+    for sparse, dense in zip(*slopes, strict=True):
+        torch.testing.assert_close(sparse, dense, atol=1e-4, rtol=1e-4)
+    with torch.no_grad():
+        asked = grape_dense.dense_received(conv, conv.sent(states), conv.asked(states), edges, bias if biased else None)
+    torch.testing.assert_close(asked, found[0], atol=1e-5, rtol=1e-5)
+    assert grape_dense.share_of_pairs(edges, n_nodes=20) == pytest.approx(edges.shape[1] / (17 * 15))
+
+
+def test_layer_goes_over_all_pairs_where_edges_are_many_and_says_the_same(monkeypatch):
+    layer, graph, states = layer_and_graph()
+    assert any(graph.crowded)
+    assert not all(graph.crowded)
+    with torch.no_grad():
+        found = layer(states, graph).after
+        monkeypatch.setattr(grape_graph, "CROWDED", 1.0)
+        torch.testing.assert_close(layer(states, replace(graph)).after, found, atol=1e-5, rtol=1e-5)
 
 
 def test_a8_relations_are_averaged_or_added():

@@ -1,7 +1,7 @@
 """GRAPE: a gene graph learned from texts and sequences, over which masked genes send their effects (spec A)."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from functools import cached_property
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
 
@@ -21,8 +21,9 @@ from perturbcast.nn.nodes import NodeTable
 
 if TYPE_CHECKING:
     from perturbcast.nn.response_net import ResponseNet, Rows
-    from perturbcast.training.plan import RunOptions
+    from perturbcast.training.plan import RunOptions, TrainingPlan
 
+VALIDATE_EVERY = 5  # passes over the conditions, each a step or a few
 MOST_ALIGNED = 10  # passes over the genes before training; A.5
 PUBLISHED: dict[str, Any] = {
     "base": "none",
@@ -31,6 +32,9 @@ PUBLISHED: dict[str, Any] = {
     "batch_size": 16,
     "max_steps": 100,
     "lr": 1e-3,
+    "weight_decay": 1e-2,
+    "patience": None,
+    "stop_by": "last",
     "on_target": False,
     "calibrate": False,
     "sources": "published",
@@ -47,6 +51,7 @@ PUBLISHED: dict[str, Any] = {
     "direction": 1.0,
     "direction_scale": 1.0,
     "anchor": 1.0,
+    "anchor_norm": True,
     "align_epochs": MOST_ALIGNED,
     "align_batch": 32,
     "dropout": 0.0,
@@ -144,16 +149,17 @@ class FittedGrape(FittedResponse):
 class Grape(ResponseModel):
     """Texts and sequences are encoded, aligned and fused; a graph is learned from them; targets are masked in it.
 
-    `plus` (default) takes any features, adds what targets send to all genes to what their masks change, learns a token
-    for masked genes, lets the response loss train the weights of edges through a bias on attention (A.4), corrects the
-    mean of training (A.13). Attention runs unmasked but for its last layer: a mask reaches neighbours, not their
-    neighbours, which is what `gene graph once per step` costs; the rest is what targets send.
-    Targets of a combination are all masked, and what they send adds up (A.11).
+    `plus` (default) corrects the mean of training (A.13). It takes any features and prior graphs; a token stands for
+    masked genes; the response loss trains the weights of edges through a bias on attention (A.4). To what masks change
+    it adds what targets send to all genes: their features past all layers, what their neighbours in prior graphs hold,
+    and their states in the learned graph, read out in few axes of responses; weight decay is strong (docs/GRAPE.md).
+    Attention runs unmasked but for its last layer: a mask reaches neighbours, not their neighbours, which is what `gene
+    graph once per step` costs. Targets of a combination are all masked, and what they send adds up (A.11).
     Differs from the paper in all profiles: it learns mean responses weighed by cells, for the squared error the same
     optimum (A.5); edges are chosen among the `top` most similar genes by given features (A.9), found once, not among
-    all pairs; widths are 64 for 256; features are those at hand (TF-IDF, 4-mers, or any table) for BERT and HyenaDNA;
-    early stopping by the loss, not by ranks. `code` differs from `paper` where the released code does: GAT for GATv2,
-    relations summed after two layers of their own, squashed features, a trunk, Huber without tanh, masks of -1 at test.
+    all pairs; widths are 64 for 256; features are those at hand (TF-IDF, 4-mers, or any table) for BERT and HyenaDNA.
+    `code` differs from `paper` where the released code does: GAT for GATv2, relations summed after two layers of their
+    own, squashed features, a trunk, Huber without tanh, masks of -1 at test.
     """
 
     card: ClassVar[ModelCard] = ModelCard(
@@ -185,14 +191,17 @@ class Grape(ResponseModel):
             "random features": {"random_features": True},
             "random graph": {"random_graph": True},
             "no attention": {"attention": False, "broadcast": True},
+            "no prior graphs": {"prior_graphs": False},
+            "nothing sent": {"broadcast": False},
         },
     )
     fitted_class: ClassVar[type[FittedModel]] = FittedGrape
     folds: Annotated[int, Range(2)] = 4  # members; a fifth would take 20,000 targets past half a minute
-    lr: Annotated[float, Range(1e-9)] = 1e-2  # 1e-3 in A.5: there steps are many more
+    lr: Annotated[float, Range(1e-9)] = 2e-3  # 1e-3 in A.5
+    weight_decay: Annotated[float, Range(0.0)] = 10.0  # AdamW: 2 % a step at this lr; see docs/GRAPE.md
     max_steps: Annotated[int, Range(1)] = 120
-    batch_size: Annotated[int, Range(1)] = 128
-    patience: Annotated[int, Range(1)] | None = 40
+    patience: Annotated[int, Range(1)] | None = 8  # validations, of which there is one in every fifth pass
+    stop_by: Literal["loss", "ranks", "last"] = "loss"  # ranks: L2 and discrimination, A.13; last: no validation, A.5
     sources: Literal["all", "published", "text", "sequence"] = "all"  # features; published: text and sequence
     width: Annotated[int, Range(2)] = 32  # of all states; 256 in A.3
     n_heads: Annotated[int, Range(1)] = 4  # of attention and of similarity; A-4, A-11
@@ -210,6 +219,10 @@ class Grape(ResponseModel):
     learn_structure: bool = True
     attention: bool = True
     broadcast: bool = True  # what targets send to all genes; A.13
+    prior_graphs: bool = True  # targets are also known by their neighbours in given graphs, if all sources are used
+    send_width: Annotated[int, Range(1)] = 64  # of what is sent
+    send_dropout: Annotated[float, Range(0.0, 0.95)] = 0.5  # of the same
+    rank: Annotated[int, Range(1)] = 64  # axes of responses that it is read out in
     trunk: bool = False
     fused_only: bool = False  # no modality graphs
     biotypes: Literal["real", "shuffled", "none"] = "real"  # none: one relation
@@ -219,7 +232,7 @@ class Grape(ResponseModel):
     direction: Annotated[float, Range(0.0)] = 0.1  # weight of the direction loss; A.13
     direction_scale: Annotated[float, Range(0.0)] = 10.0  # on responses inside tanh, per ln unit; 0: without tanh
     anchor: Annotated[float, Range(0.0)] = 0.1  # weight of L_reg; A-10
-    anchor_norm: bool = True  # its Frobenius norm; else the mean square
+    anchor_norm: bool = False  # its Frobenius norm, as printed; else the mean square, as in the code
     align_epochs: Annotated[int, Range(0)] = 5
     align_batch: Annotated[int, Range(2)] = 512  # genes
 
@@ -228,13 +241,31 @@ class Grape(ResponseModel):
         if self.width % self.n_heads:
             raise BadOption(f"grape: width={self.width} is no multiple of n_heads={self.n_heads}.")
 
+    @property
+    def _graphs(self) -> Literal["real", "random", "none"]:
+        """The prior graphs that targets hear over."""
+        if not (self.broadcast and self.prior_graphs and self.sources == "all"):
+            return "none"
+        return "random" if self.random_graph else "real"
+
+    def plan(self, n_rows: int) -> "TrainingPlan":
+        """How the engine trains; without a criterion to stop by, all steps are made and the last weights kept."""
+        found = super().plan(n_rows)
+        return replace(found, validate_every=VALIDATE_EVERY, keep_best=self.stop_by != "last")
+
     def training_nodes(self, nodes: NodeTable) -> NodeTable:
         """Measured genes and training targets, with the features that the model uses."""
         return self.used(nodes).core()
 
     def used(self, nodes: NodeTable) -> NodeTable:
         """The nodes with the features that the model uses; NeedsKnowledge where there are none of a kind it names."""
-        found = prepared(nodes, sources=self.sources, biotypes=self.biotypes, random_features=self.random_features)
+        found = prepared(
+            nodes,
+            sources=self.sources,
+            biotypes=self.biotypes,
+            random_features=self.random_features,
+            graphs=self._graphs,
+        )
         missing = set(KINDS[self.sources]) - {name.split(":")[0] for name in found.blocks}
         if missing or not found.blocks:
             named = " and ".join(sorted(missing)) or "features"

@@ -11,6 +11,7 @@ from perturbcast.nn.app_attention import Attention
 from perturbcast.nn.app_shape import AppShape
 from perturbcast.nn.gnn import GraphLayers, edge_arrays, graph_edges
 from perturbcast.nn.nodes import NodeTable
+from perturbcast.nn.response_axes import response_axes
 from perturbcast.nn.response_net import ResponseNet, Rows, of_targets
 
 DECODER_WIDTH, DECODER_DROPOUT = 256, 0.2  # of the MLP decoder; B.3
@@ -63,7 +64,7 @@ class AppNet(ResponseNet):
         if shape.rank:
             self.loading = nn.Linear(d, shape.rank, bias=False)
             nn.init.zeros_(self.loading.weight)
-            self.basis = nn.Parameter(_leading_axes(rows, rank=shape.rank, n_genes=n_genes))
+            self.basis = nn.Parameter(response_axes(rows, rank=shape.rank, n_genes=n_genes))
             self.kappa = nn.Parameter(torch.ones(()))
         if shape.rank and shape.ridge is not None and rows is not None:
             self._start_core(rows, ridge=shape.ridge)
@@ -201,19 +202,6 @@ def _features(nodes: NodeTable, shape: AppShape) -> np.ndarray | None:
         drawn = np.random.default_rng(0).normal(size=(len(nodes.names), shape.n_state))
         return (drawn / shape.n_state**0.25).astype(np.float32)  # variance 1/√d
     return None
-
-
-def _leading_axes(rows: Rows | None, *, rank: int, n_genes: int) -> Tensor:
-    """(rank, gene) leading right singular vectors of the training responses; zeros where there are fewer."""
-    found = np.zeros((rank, n_genes), dtype=np.float32)
-    if rows is not None:
-        train = slice(None) if rows.train is None else rows.train
-        weighed = rows.target[train] * np.sqrt(rows.weight[train])[:, None]
-        _, _, axes = np.linalg.svd(weighed, full_matrices=False)
-        axes = axes[:rank]
-        signs = np.sign(axes[np.arange(len(axes)), np.abs(axes).argmax(axis=1)])
-        found[: len(axes)] = axes * signs[:, None]
-    return torch.from_numpy(found * np.sqrt(n_genes, dtype=np.float32))
 
 
 def weighted_ridge(

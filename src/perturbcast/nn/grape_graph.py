@@ -7,7 +7,10 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
+from perturbcast.nn.grape_dense import share_of_pairs
+
 N_RELATIONS = 3  # cc, cn, nn; A.1
+CROWDED = 0.3  # share of pairs; measured by benchmarks/grape_attention.py
 
 
 @dataclass(frozen=True)
@@ -40,6 +43,12 @@ class MessageGraph:
         """Numbers of the waking edges of each relation."""
         relation = self.relation[: self.n_awake]
         return [torch.nonzero(relation == number)[:, 0] for number in range(N_RELATIONS)]
+
+    @cached_property
+    def crowded(self) -> list[bool]:
+        """Of each relation whether its waking edges are so many that attention goes over all pairs."""
+        edges = torch.stack([self.source[: self.n_awake], self.destination[: self.n_awake]])
+        return [share_of_pairs(edges[:, own], n_nodes=self.n_nodes) > CROWDED for own in self.by_relation]
 
 
 def starts(count: Int[Tensor, " node"]) -> Int[Tensor, " bound"]:

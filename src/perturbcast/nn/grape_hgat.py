@@ -15,6 +15,7 @@ from torch.nn import functional
 from torch_geometric.nn import GATConv, GATv2Conv
 from torch_geometric.utils import softmax
 
+from perturbcast.nn.grape_dense import dense_received
 from perturbcast.nn.grape_graph import N_RELATIONS, MessageGraph, Reach, reach_of
 
 BLOCK = 1024  # rows per product when asked: always as many, so that a row's bits do not depend on the others
@@ -48,6 +49,10 @@ class BiasedGATv2(GATv2Conv):
         logit = (logit * self.att).sum(dim=2)
         return _attended(self, logit if bias is None else logit + bias[:, None], sent, asked, edges)
 
+    def pair_logits(self, sent: Tensor, asked: Tensor) -> Tensor:
+        """Logits of all pairs, (destination, source, head)."""
+        return (functional.leaky_relu(sent[None] + asked[:, None], self.negative_slope) * self.att).sum(dim=3)
+
 
 class PlainGAT(GATConv):
     """The first GAT, as in the released code: logits are a sum of a term of the source and one of the destination."""
@@ -66,6 +71,11 @@ class PlainGAT(GATConv):
         source, destination = (sent * self.att_src).sum(dim=2), (asked * self.att_dst).sum(dim=2)
         logit = functional.leaky_relu(source[edges[0]] + destination[edges[1]], self.negative_slope)
         return _attended(self, logit if bias is None else logit + bias[:, None], sent, asked, edges)
+
+    def pair_logits(self, sent: Tensor, asked: Tensor) -> Tensor:
+        """Logits of all pairs, (destination, source, head): sums of two terms, so that no channel is repeated."""
+        source, destination = (sent * self.att_src).sum(dim=2), (asked * self.att_dst).sum(dim=2)
+        return functional.leaky_relu(source[None] + destination[:, None], self.negative_slope)
 
 
 def _attended(conv: Any, logit: Tensor, sent: Tensor, asked: Tensor, edges: Tensor) -> Tensor:
@@ -110,7 +120,9 @@ class RelationLayer(nn.Module):
         edges = torch.stack([graph.source[: graph.n_awake], graph.destination[: graph.n_awake]])
         outs = []
         for number, chosen in enumerate(graph.by_relation):
-            outs.append(self._received(number, sent, asked, edges[:, chosen], graph, chosen))
+            outs.append(
+                self._received(number, sent, asked, edges[:, chosen], graph, chosen, dense=graph.crowded[number])
+            )
         return Unmasked(states, sent, asked, self._joined(outs, states))
 
     def masked(self, unmasked: "Unmasked", graph: MessageGraph, changed: Masked) -> Masked:
@@ -156,11 +168,15 @@ class RelationLayer(nn.Module):
         edges: Tensor,
         graph: MessageGraph,
         chosen: Tensor,
+        *,
+        dense: bool = False,
     ) -> Tensor:
         bias = None
         if graph.bias is not None and self.strength is not None:
             bias = self.strength[number] * graph.bias[chosen]
         conv: Any = self.attention[number]
+        if dense:
+            return dense_received(conv, sent[number], asked[number], edges, bias)
         return torch.as_tensor(conv.received(sent[number], asked[number], edges, bias))
 
     def _joined(self, outs: list[Tensor], before: Tensor) -> Tensor:

@@ -13,11 +13,13 @@ from perturbcast.nn.condition_rows import RowBatch
 from perturbcast.nn.grape_edges import CandidateEdges
 from perturbcast.nn.grape_graph import MessageGraph
 from perturbcast.nn.grape_hgat import Masked, RelationLayer, Unmasked
-from perturbcast.nn.grape_parts import FeatureEncoder, fusion, relation_of, tanh_huber
+from perturbcast.nn.grape_parts import FeatureEncoder, error_and_ranks, fusion, relation_of, tanh_huber
+from perturbcast.nn.grape_send import HEARD, Sending, heard_edges
 from perturbcast.nn.grape_structure import Structure
 from perturbcast.nn.nodes import NodeTable
-from perturbcast.nn.response_net import ResponseNet, Rows, of_targets
+from perturbcast.nn.response_net import ResponseNet, Rows
 
+AT_ONCE = 128  # rows left out that are asked together
 FAINTEST = 1e-6  # added to edge weights before their logarithm; A.4
 PARTS = ("text", "sequence")  # modalities of the paper; all other features are a third, `other`
 
@@ -41,6 +43,9 @@ class GrapeShape:
     learn_structure: bool
     attention: bool
     broadcast: bool
+    send_width: int
+    send_dropout: float
+    rank: int
     trunk: bool
     fused_only: bool
     biotypes: bool
@@ -49,6 +54,7 @@ class GrapeShape:
     direction_scale: float  # 0: without tanh
     anchor: float
     anchor_norm: bool
+    stop_by: Literal["loss", "ranks", "last"]
 
 
 @dataclass(frozen=True)
@@ -62,6 +68,7 @@ class States:
     before: Float[Tensor, "node state"]  # what masks act on
     runs: list[Unmasked]  # of the layers that masks act on
     after: Float[Tensor, "node state"]  # p of A-12 without a mask
+    known: Float[Tensor, "node part"] | None  # features as they are sent
 
 
 def modalities(nodes: NodeTable) -> dict[str, np.ndarray]:
@@ -84,6 +91,8 @@ class GrapeNet(ResponseNet):
         marked = nodes.non_coding if len(nodes.non_coding) and shape.biotypes else np.zeros(len(nodes.names), bool)
         given = {f"features_{name}": array for name, array in features.items()}
         given |= {"source": edges.source, "destination": edges.destination, "non_coding": marked.astype(np.int64)}
+        if shape.broadcast and nodes.graphs:
+            given |= heard_edges(nodes.graphs, n_core=nodes.n_core, n_nodes=len(nodes.names))
         super().__init__(given, rows)
         self.shape, self.n_genes, self.n_core, self.n_awake = shape, n_genes, nodes.n_core, edges.n_awake
         self.unit = 1.0 if rows is None else rows.unit
@@ -99,12 +108,27 @@ class GrapeNet(ResponseNet):
         self.structure = Structure(seen, shape.width, n_heads=shape.n_heads, n_hops=self._n_hops, least=self._least)
         self.layers = nn.ModuleList(self._layers() if shape.attention else [])
         self.token = nn.Parameter(torch.randn(width) * 0.1) if shape.mask == "token" and shape.attention else None
-        self.send = nn.Linear(width, width, bias=False) if shape.broadcast else None
+        self.send = self._sending(nodes, features, rows) if shape.broadcast else None
         self.trunk = _trunk(width) if shape.trunk else None
-        self.head = nn.Parameter(torch.empty(n_genes, width))
-        nn.init.xavier_normal_(self.head)  # A-12
+        self.head = nn.Parameter(torch.zeros(n_genes, width))
+        if self.send is None:
+            nn.init.xavier_normal_(self.head)  # A-12
         self.offset = nn.Parameter(torch.zeros(n_genes))
         self._held: States | None = None
+
+    def _sending(self, nodes: NodeTable, features: dict[str, np.ndarray], rows: Rows | None) -> Sending:
+        """What targets send to all genes."""
+        return Sending(
+            {name: array.shape[1] for name, array in features.items()},
+            n_graphs=len(nodes.graphs),
+            n_core=nodes.n_core,
+            n_state=self.shape.width,
+            width=self.shape.send_width,
+            rank=self.shape.rank,
+            dropout=self.shape.send_dropout,
+            n_genes=self.n_genes,
+            rows=rows,
+        )
 
     @property
     def _n_hops(self) -> int:
@@ -179,7 +203,12 @@ class GrapeNet(ResponseNet):
             state = runs[-1].after
         masked = runs if self.shape.reach == "all" else runs[-1:]
         before = masked[0].before if masked else fused
-        return States(encoded["fused"], agreed, learned, graph, before, masked, self._summed(state))
+        known = (
+            None
+            if self.send is None
+            else self.send.known({name: self.data(f"features_{name}") for name in self.encoders})
+        )
+        return States(encoded["fused"], agreed, learned, graph, before, masked, self._summed(state), known)
 
     def _graph(self, source: Tensor, destination: Tensor, learned: Tensor) -> MessageGraph:
         """The graph of messages: all candidates with ln weight as bias, or those above the threshold (A-9)."""
@@ -220,10 +249,10 @@ class GrapeNet(ResponseNet):
                     (changed.key,), (changed.state * self.head[node]).sum(dim=1) + self.offset[node]
                 )
                 found = found.unflatten(0, (len(slots), -1))
-        if self.send is None:
+        if self.send is None or states.known is None:
             return found
-        sent = self.send(of_targets(states.before, slots).sum(dim=1))  # targets add up, as in B-8
-        return found + sent @ self.head.T
+        heard = [self.data(name) for name in HEARD] if self.send.free is not None else []
+        return found + self.send(slots, states.known, states.before, heard)
 
     def _changed(self, states: States, slots: Tensor) -> Masked | None:
         """Final states of measured genes that a row's masks change, by number row · genes + gene; None if none do."""
@@ -266,6 +295,14 @@ class GrapeNet(ResponseNet):
             loss = tanh_huber(target * factor, predicted * factor, squashed=squashed).mean(dim=1)
             found["direction"] = self.shape.direction * loss / self.unit**2
         return found
+
+    def validation_score(self, cells: Int[np.ndarray, " row"]) -> float | None:
+        """Error and discrimination of rows left out together, where that is what stops training (A.13)."""
+        if self.shape.stop_by != "ranks":
+            return None
+        rows = torch.from_numpy(cells).to(self.head.device)
+        parts = [self.respond(self.data("row_slots")[part]) for part in rows.split(AT_ONCE)]
+        return error_and_ranks(torch.cat(parts), self.data("row_target")[rows])
 
     def penalties(self) -> dict[str, Float[Tensor, ""]]:
         """L_reg: the learned graph stays near what the features say (A-10)."""

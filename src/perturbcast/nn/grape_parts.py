@@ -43,6 +43,26 @@ def tanh_huber(
     return functional.huber_loss(predicted, observed, delta=delta, reduction="none")
 
 
+def error_and_ranks(predicted: Float[Tensor, "row gene"], target: Float[Tensor, "row gene"]) -> float:
+    """Mean of L2 and of the failure to discriminate, each over that of predicting 0: 1 is no better than that.
+
+    Discrimination (PDS) of a row is the share of other targets that are further from its prediction by cosine than its
+    own is, ties counting half. A single row has none: L2 alone decides.
+
+    Differs from A.13: values relative to those of no prediction are averaged, for ranks of both among all passes; ranks
+    of passes already judged would change with every further pass.
+    """
+    length = float(target.norm(dim=1).mean().clamp(min=LEAST_SUM))
+    error = float((predicted - target).norm(dim=1).mean()) / length
+    if len(target) < 2:
+        return error
+    alike = functional.normalize(predicted, dim=1) @ functional.normalize(target, dim=1).T
+    own = alike.diagonal()[:, None]
+    closer = (alike > own).sum(dim=1) + ((alike == own).sum(dim=1) - 1) / 2
+    missed = float(closer.double().mean()) / (len(target) - 1)
+    return (error + 2 * missed) / 2
+
+
 def gaussian_squash(values: Float[Tensor, "*any"]) -> Float[Tensor, "*any"]:
     """exp(-x² / (2 · 0.1²)): what the released code does to features; it keeps only whether they are near zero."""
     return torch.exp(-(values**2) / (2 * SQUASH**2))
