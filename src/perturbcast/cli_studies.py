@@ -41,6 +41,7 @@ def ablate(
     folds: Folds = 5,
     metrics: Metrics = "full",
     maps: Annotated[bool, typer.Option(help="Draw maps of genes by biotype, where the model has them.")] = True,
+    maps_by: Annotated[str, typer.Option(help="How maps are laid out: pca, tsne or umap (extra `umap`).")] = "pca",
     threads: Threads = 1,
     jobs: Jobs = 1,
     reading: dict[str, Any],
@@ -49,10 +50,11 @@ def ablate(
     use_threads(threads)
     from perturbcast.benchmarking import studies
     from perturbcast.benchmarking.dataset import load_datasets
-    from perturbcast.benchmarking.gene_maps import gene_maps
+    from perturbcast.benchmarking.gene_maps import gene_maps, require_layout
     from perturbcast.models.base import TrainingData
     from perturbcast.report.study_files import write_study
 
+    layout = require_layout(maps_by)
     (dataset,) = load_datasets(file, knowledge=[*(genes or []), *(networks or [])] or None, reading=reading)
     study = studies.ablate(
         dataset.data,
@@ -71,7 +73,7 @@ def ablate(
     )
     whole = studies.ablations_of(model, fields=parsed_fields(fields))[0].model
     training = TrainingData(dataset.responses, screen=dataset.screen, knowledge=dataset.knowledge)
-    _tell(write_study(study, maps=gene_maps(whole, training, out=out) if maps else ()))
+    _tell(write_study(study, maps=gene_maps(whole, training, out=out, layout=layout) if maps else ()))
 
 
 @with_reading_options

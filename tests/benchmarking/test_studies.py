@@ -6,11 +6,12 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from perturbcast.benchmarking.gene_maps import gene_map, separation
+from perturbcast.benchmarking import gene_maps as gene_map_module
+from perturbcast.benchmarking.gene_maps import gene_map, gene_maps, require_layout, separation
 from perturbcast.benchmarking.plan import NamedModel
 from perturbcast.benchmarking.run import benchmark
 from perturbcast.benchmarking.studies import INTACT, SHOWN, ablate, ablations_of, degrade, spoilt, studied, with_graphs
-from perturbcast.errors import BadOption, NeedsKnowledge
+from perturbcast.errors import BadOption, MissingExtra, NeedsKnowledge
 from perturbcast.genes.knowledge import GeneKnowledge
 from perturbcast.metrics.base import all_metrics
 from perturbcast.models.check_world import check_world
@@ -98,6 +99,35 @@ def test_separation_is_one_for_clusters_and_none_for_noise(tmp_path):
     assert found.separation == pytest.approx(1.0)
     write_figure(biotype_maps([found, found]), tmp_path / "maps.png")
     assert (tmp_path / "maps.png").stat().st_size > 5000
+
+
+def test_layouts_place_genes_in_the_plane_and_leave_separation_as_it_is():
+    rng = np.random.default_rng(0)
+    marked = rng.random(60) < 0.4
+    states = rng.normal(size=(60, 5)) + 20 * marked[:, None]
+    by_axes, by_distance = (gene_map("clusters", states, marked, layout=layout) for layout in ("pca", "tsne"))
+    assert by_distance.place.shape == (60, 2)
+    assert by_distance.separation == by_axes.separation
+    assert separation(by_distance.place, marked) > 0.9
+    again = gene_map("clusters", states, marked, layout="tsne")
+    np.testing.assert_array_equal(again.place, by_distance.place)
+
+
+def test_layout_that_does_not_exist_or_has_no_package_is_refused_with_a_code(training, monkeypatch):
+    with pytest.raises(BadOption, match="tsne"):
+        require_layout("tnse")
+    monkeypatch.setattr(gene_map_module, "find_spec", lambda name: None)
+    with pytest.raises(MissingExtra, match=r"E810.*umap-learn"):
+        gene_maps(get_model("grape"), training, layout="umap")
+
+
+@pytest.mark.slow
+def test_umap_keeps_clusters_apart():
+    pytest.importorskip("umap")
+    rng = np.random.default_rng(0)
+    marked = rng.random(60) < 0.4
+    found = gene_map("clusters", rng.normal(size=(60, 5)) + 20 * marked[:, None], marked, layout="umap")
+    assert separation(found.place, marked) > 0.9
 
 
 @pytest.mark.slow

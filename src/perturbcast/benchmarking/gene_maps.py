@@ -1,16 +1,21 @@
 """Maps of genes by biotype, as given and as learned, with a control of shuffled biotypes (GRAPE, Fig. 3)."""
 
+import warnings
 from dataclasses import dataclass, replace
+from importlib.util import find_spec
 from pathlib import Path
-from typing import Any, Protocol, runtime_checkable
+from typing import Any, Literal, Protocol, get_args, runtime_checkable
 
 import numpy as np
 import pandas as pd
 from jaxtyping import Bool, Float
 
 from perturbcast.benchmarking.store import write_table
+from perturbcast.errors import BadOption, MissingExtra, did_you_mean
 from perturbcast.models.base import Model, TrainingData
 
+Layout = Literal["pca", "tsne", "umap"]  # of a map: principal axes, t-SNE, or UMAP, which needs the extra `umap`
+LAYOUTS: tuple[Layout, ...] = get_args(Layout)
 NEIGHBOURS = 10
 AXES = 20  # leading principal axes in which neighbours are looked for
 
@@ -27,21 +32,26 @@ class KnowsGenes(Protocol):
 
 @dataclass(frozen=True)
 class GeneMap:
-    """Genes in two principal axes, and how far the genes next to each other are of one biotype."""
+    """Genes in a plane, and how far the genes next to each other are of one biotype, whatever the plane shows."""
 
     title: str
     place: Float[np.ndarray, "gene 2"]
     non_coding: Bool[np.ndarray, " gene"]
     separation: float  # 1: neighbours always agree; 0: as often as by chance
+    layout: str = "pca"
 
 
-def gene_maps(model: Model, training: TrainingData, *, seed: int = 0, out: Path | None = None) -> list[GeneMap]:
+def gene_maps(
+    model: Model, training: TrainingData, *, seed: int = 0, out: Path | None = None, layout: Layout = "pca"
+) -> list[GeneMap]:
     """Maps of a model's genes before and after training, and after training with shuffled biotypes.
 
     Separation of given features says what they tell of biotypes. Relations by biotype give coding and other genes
     different weights, so learned states separate whatever labels they are given: the control shows how much of it that
     is. Empty for models without states or biotypes, or if one kind has no measured gene. `out` is a folder for a table.
+    MissingExtra for `umap` without the package umap-learn.
     """
+    require_layout(layout)
     if not any(entry == "biotypes" for entry in model.__dataclass_fields__) or training.knowledge.table is None:
         return []
     maps: list[GeneMap] = []
@@ -53,21 +63,55 @@ def gene_maps(model: Model, training: TrainingData, *, seed: int = 0, out: Path 
             return []
         states = fitted.gene_states()
         if kind == "real":
-            maps += [gene_map(name, states[name], marked) for name in states if name != "learned"]
-        maps.append(gene_map(title, states["learned"], marked))
+            given = [name for name in states if name != "learned"]
+            maps += [gene_map(name, states[name], marked, layout=layout, seed=seed) for name in given]
+        maps.append(gene_map(title, states["learned"], marked, layout=layout, seed=seed))
     if out is not None:
         table = pd.DataFrame({"map": [entry.title for entry in maps], "separation": [m.separation for m in maps]})
         write_table(table, out / "gene_maps.parquet")
     return maps
 
 
-def gene_map(title: str, states: np.ndarray, non_coding: Bool[np.ndarray, " gene"]) -> GeneMap:
-    """The map of some states, in their principal axes."""
+def require_layout(name: str) -> Layout:
+    """The layout of that name; BadOption where there is none, MissingExtra where its package is not installed."""
+    for layout in LAYOUTS:
+        if layout == name:
+            if layout == "umap" and find_spec("umap") is None:
+                raise MissingExtra("maps by UMAP need umap-learn.", "pip install 'perturbcast[umap]', or ask for tsne.")
+            return layout
+    raise BadOption(f"there is no layout {name!r} of gene maps. {did_you_mean(name, LAYOUTS)}")
+
+
+def gene_map(
+    title: str, states: np.ndarray, non_coding: Bool[np.ndarray, " gene"], *, layout: Layout = "pca", seed: int = 0
+) -> GeneMap:
+    """The map of some states. Separation is measured in 20 principal axes: t-SNE and UMAP make gaps of their own."""
     centred = np.asarray(states, dtype=np.float64) - np.mean(states, axis=0)
     left, size, _ = np.linalg.svd(centred, full_matrices=False)
     axes = left[:, :AXES] * size[:AXES]
-    place = np.pad(axes[:, :2], ((0, 0), (0, max(2 - axes.shape[1], 0))))
-    return GeneMap(title, place, non_coding, separation(axes, non_coding))
+    place = placed(axes, layout=layout, seed=seed)
+    return GeneMap(title, place, non_coding, separation(axes, non_coding), layout)
+
+
+def placed(axes: Float[np.ndarray, "gene axis"], *, layout: Layout, seed: int) -> Float[np.ndarray, "gene 2"]:
+    """Genes in a plane: the first two axes, or what t-SNE or UMAP make of all."""
+    if layout == "tsne":
+        from sklearn.manifold import TSNE
+
+        perplexity = min(30.0, (len(axes) - 1) / 3)  # 30 is the usual one; it must be below the number of genes
+        return np.asarray(TSNE(perplexity=perplexity, random_state=seed).fit_transform(axes), dtype=np.float64)
+    if layout == "umap":
+        return _by_umap(axes, seed=seed)
+    return np.pad(axes[:, :2], ((0, 0), (0, max(2 - axes.shape[1], 0))))
+
+
+def _by_umap(axes: np.ndarray, *, seed: int) -> np.ndarray:
+    require_layout("umap")
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message="Tensorflow not installed", category=ImportWarning)
+        import umap
+    found = umap.UMAP(n_neighbors=min(15, len(axes) - 1), random_state=seed, n_jobs=1).fit_transform(axes)
+    return np.asarray(found, dtype=np.float64)
 
 
 def separation(states: Float[np.ndarray, "gene axis"], non_coding: Bool[np.ndarray, " gene"]) -> float:

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 DIRECTION = (("dac", "all"), ("direction_accuracy", "all"))  # the first that is scored; DAC needs expression
 PEARSON = ("pearson_delta", "all-notarget")
 N_PANELS = 3  # metrics in a figure
+LAYOUT_NAMES = {"pca": "PCA", "tsne": "t-SNE", "umap": "UMAP"}
 
 
 def write_figure(figure: "Figure", path: Path) -> None:
@@ -120,7 +121,7 @@ def spoilt_graphs(study: Study) -> "Figure":
 
 
 def biotype_maps(maps: Sequence[GeneMap]) -> "Figure":
-    """Genes in two principal axes by biotype, and how far neighbours agree."""
+    """Genes in the plane by biotype, and how far neighbours agree."""
     figure, axes = new_figure(1, len(maps), width=2.9 * len(maps), height=3.1)
     for axis, found in zip(axes[0], maps, strict=True):
         for kind, colour, size in ((False, OTHER, 4), (True, FLOOR, 7)):
@@ -129,7 +130,7 @@ def biotype_maps(maps: Sequence[GeneMap]) -> "Figure":
         axis.set_title(f"{found.title}\nseparation {found.separation:.2f}", fontsize=9)
         axis.set_xticks([])
         axis.set_yticks([])
-        axis.set_xlabel("first axis", color=MUTED)
+        axis.set_xlabel(f"first axis of {LAYOUT_NAMES[found.layout]}", color=MUTED)
     axes[0, 0].set_ylabel("second axis", color=MUTED)
     axes[0, -1].legend(frameon=False, fontsize=8, markerscale=2)
     return figure
