@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     import pandas as pd
 
     from perturbcast.genes.knowledge import EmbeddingTable, GeneGraph, GeneKnowledge, GeneTable
+    from perturbcast.genes.resolve import Naming, Resolved
 
 genes_app = typer.Typer(
     no_args_is_help=True, help="Fetch and resolve genes; make embedding tables and gene graphs that models read."
@@ -257,12 +258,21 @@ def resolved_conditions(asked: list[str], genes: list[Path], *, at_hand: Iterabl
     found = []
     for condition in asked:
         parts = [part.strip() for part in condition.split(JOINT)]
-        renamed = [naming.name(part) for part in parts]
+        renamed = [_as_typed(part, naming) for part in parts]
         for part, hit in zip(parts, renamed, strict=True):
             if hit.symbol != part:
                 typer.echo(f"  {part} is {hit.symbol} ({hit.route})")
         found.append(JOINT.join(hit.symbol for hit in renamed))
     return found
+
+
+def _as_typed(name: str, naming: "Naming") -> "Resolved":
+    """What a name typed by a user means: unlike in files, small letters may stand for capitals."""
+    found = naming.name(name)
+    if found.route != "kept" or not name.islower():
+        return found
+    capital = naming.name(name.upper())
+    return found if capital.route == "kept" else capital._replace(route="case")
 
 
 def given_table(genes: list[Path]) -> "GeneTable":

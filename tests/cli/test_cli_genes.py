@@ -160,13 +160,14 @@ def test_a_prediction_can_be_asked_for_by_alias_and_id(folder, capsys):
     queries = tuple(Query(str(gene)) for gene in genes)
     table = ResponseTable("x", Scale.LOG1P_CP10K, genes, queries, -np.eye(4), ("",), np.ones((1, 4)))
     get_model("mean").fit(TrainingData(responses=table)).save(folder / "model")
-    asked = ["--conditions", "LFS1,ENSG00000136997.2+EKLF,ERYF1", "--genes", str(folder / "table.tsv")]
+    asked = ["--conditions", "LFS1,ENSG00000136997.2+EKLF,ERYF1,gata1,zzz", "--genes", str(folder / "table.tsv")]
     capsys.readouterr()
     assert run(["predict", str(folder / "model"), *asked, "--out", str(folder / "p.parquet")]) == 0
     shown = capsys.readouterr().out
     assert "  LFS1 is P53 (alias)" in shown
     assert "  ENSG00000136997.2 is MYC (ensembl)" in shown
-    assert list(pd.read_parquet(folder / "p.parquet").iloc[:, 0]) == ["P53", "KLF1+MYC", "ERYF1"]
+    assert "  gata1 is GATA1 (case)" in shown
+    assert list(pd.read_parquet(folder / "p.parquet").iloc[:, 0]) == ["P53", "KLF1+MYC", "ERYF1", "GATA1", "zzz"]
 
 
 @pytest.mark.parametrize(
