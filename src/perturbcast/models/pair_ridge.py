@@ -1,4 +1,4 @@
-"""Combinations from their parts: shrunk sums, and what combinations of like parts did beyond them."""
+"""Combinations from their parts: scaled sums, and what combinations of like parts did beyond them."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -56,7 +56,7 @@ class FittedPairRidge(AnswersTogether):
         response: np.ndarray = np.array(given.response, dtype=dtype)
         sd: np.ndarray | None = None if given.sd is None else np.array(given.sd, dtype=dtype)
         for row, query in enumerate(asked):
-            if len(targets_of(query.condition)) > 1 and "pairs.slope" in self._state:
+            if len(targets_of(query.condition)) > 1 and "pairs.centre" in self._state:
                 response[row] = self._combined(query)
                 if sd is not None and question_of(query, self._seen_singly) == COMBINATIONS:
                     sd[row] = calibrated_sd(self.errors, [query], [COMBINATIONS], response[row : row + 1])[0]
@@ -78,10 +78,11 @@ class FittedPairRidge(AnswersTogether):
 class PairRidge(Model):
     """A combination is the sum of its parts, shrunk, plus a Gaussian process over combinations.
 
-    Parts are observed single responses, or those that `spectral-ridge` predicts. Their components outside the leading
-    principal axes of training are shrunk (a single is noisier than a sum of many), then a slope per gene and an offset
-    are fitted as in the scaled additive model. What training combinations did beyond that is carried to combinations
-    whose parts respond alike, or are the same. All choices are made by leave-one-out over training combinations.
+    Parts are observed single responses, or those that `spectral-ridge` predicts. A slope per gene and an offset are
+    fitted to their sums as in the scaled additive model. What training combinations did beyond that is carried to
+    combinations whose parts respond alike, or are the same; all choices are made by leave-one-out over training
+    combinations. Two such fits are averaged: of whole parts, and of parts in the leading principal axes of training,
+    which leave out most of the noise of a single.
     """
 
     card: ClassVar[ModelCard] = ModelCard(
