@@ -89,10 +89,15 @@ def decoded(
 
 def _by_running_moments(mlp: SharedMlp, weights: Weights, genes: Tensor, shift: Tensor, variant: Tensor) -> Tensor:
     first, last = mlp.first_norm.running(), mlp.second_norm.running()
-    y = times(_inputs(genes, shift, variant), weights.first * first.scale[:, None], first(weights.first_bias)).relu_()
-    scaled = weights.readout * last.scale
+    folded, bias = weights.first * first.scale[:, None], first(weights.first_bias)
+    readout = (weights.readout * last.scale) @ weights.second
     level = weights.readout @ last(weights.second_bias) + weights.readout_bias
-    return (y * (scaled @ weights.second)).sum(dim=-1) + level
+    together = max(1, ROWS // genes.shape[1])
+    parts = zip(shift.split(together), variant.split(together), strict=True)
+    return (
+        torch.cat([(times(_inputs(genes, *part), folded, bias).relu_() * readout).sum(dim=-1) for part in parts])
+        + level
+    )
 
 
 def _inputs(genes: Tensor, shift: Tensor, variant: Tensor) -> Tensor:
