@@ -9,6 +9,7 @@ from pathlib import Path
 
 from perturbcast.errors import PerturbcastError
 
+PACKAGE = "perturbcast.errors."
 PAGE = Path(__file__).resolve().parents[1] / "docs" / "ERRORS.md"
 HEAD = """# Errors
 
@@ -23,7 +24,7 @@ This page is made by `python scripts/error_table.py` from the classes themselves
 
 def classes(root: type[PerturbcastError] = PerturbcastError) -> list[type[PerturbcastError]]:
     """Every class of the tree, by code; classes that others derive elsewhere are not ours to list."""
-    found = {root} if root.__module__ == PerturbcastError.__module__ else set()
+    found = {root} if root.__module__.startswith(PACKAGE) else set()
     for child in root.__subclasses__():
         found.update(classes(child))
     return sorted(found, key=lambda error: error.code)

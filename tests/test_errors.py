@@ -10,6 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from perturbcast import errors
 from perturbcast.errors import PerturbcastError, UnknownModel, did_you_mean, nearest
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -50,6 +51,11 @@ def test_table_in_the_docs_is_what_the_tree_gives() -> None:
     assert table.PAGE.read_text(encoding="utf-8") == table.page(), "run: python scripts/error_table.py"
     rows = re.findall(r"^\| (E\d{3}) \|", table.PAGE.read_text(encoding="utf-8"), re.MULTILINE)
     assert rows == [error.code for error in script().classes()]
+
+
+def test_every_error_is_a_name_of_the_package() -> None:
+    for error in script().classes():
+        assert getattr(errors, error.__name__) is error
 
 
 @given(fact=st.text(), step=st.one_of(st.none(), st.just("Do that.")))
