@@ -13,6 +13,7 @@ from perturbcast.data.prediction import Support
 from perturbcast.errors import BadOption, NeedsKnowledge
 from perturbcast.genes.knowledge import EmbeddingTable, GeneKnowledge, GeneTable
 from perturbcast.models.check_world import check_world
+from perturbcast.models.explain import explain
 from perturbcast.models.grape import Grape
 from perturbcast.models.grape_nodes import candidates_of
 from perturbcast.models.node_table import node_table, non_coding_of
@@ -117,6 +118,17 @@ def test_learned_graph_is_a_network_of_core_genes(fitted, world):
     assert set(network.genes) == {*map(str, world.training.responses.genes), *world.training.responses.targets}
     perturbed = set(network.genes[network.is_perturbed])
     assert perturbed == set(world.training.responses.targets)
+
+
+def test_explanation_goes_by_the_learned_graph_around_the_targets(fitted, world):
+    network = fitted.network_of_genes()
+    asked = next(query for query in world.test.queries if query.condition in set(network.genes))
+    genes = explain(fitted, asked).genes.set_index("gene")
+    own = network.genes == asked.condition
+    ends = np.stack([network.source_code, network.target_code])
+    near = {str(gene) for gene in network.genes[ends[:, own[ends].any(axis=0)].ravel()]} - {asked.condition}
+    assert genes["score"].sum() == pytest.approx(1.0)
+    assert near == set(genes.index[genes["score"] > 0])
 
 
 def test_diagnostics_tell_isolated_targets_and_collapsed_predictions(fitted, world):

@@ -207,7 +207,7 @@ class Grape(ResponseModel):
     n_heads: Annotated[int, Range(1)] = 4  # of attention and of similarity
     n_layers: Annotated[int, Range(1)] = 2  # of attention; A-11
     n_hops: Annotated[int, Range(1)] = 2  # of structure learning; 3 in A-6
-    top: Annotated[int, Range(1)] = 15  # candidate neighbours of a gene; 50 in A.13
+    top: Annotated[int, Range(1)] = 8  # candidate neighbours of a gene; 50 in A.13, at many times the cost
     version: Literal["v1", "v2"] = "v2"  # of graph attention
     combine: Literal["mean", "sum", "residual"] = "residual"  # of relations: A-11, as in the code, or with a residual
     mask: Literal["zero", "negate", "token"] = "token"  # negate: 0 in training, -1 in prediction; A-F2
