@@ -8,7 +8,10 @@ from perturbcast.data.conditions import Query, is_single
 from perturbcast.errors import BadOption
 from perturbcast.models.artefact import load
 from perturbcast.models.check_world import check_world
+from perturbcast.models.condition_kernels import Conditions
+from perturbcast.models.fixed_effects import FixedEffects
 from perturbcast.models.gpo_unseen import LearnedNetwork, Likeness, coupling, row_weights
+from perturbcast.models.gpo_unseen_errors import left_out
 from perturbcast.models.gpo_vae import GpoVae
 from perturbcast.models.kernel_ridge import KernelRidge
 from perturbcast.nn.grn import signed_hops
@@ -91,6 +94,25 @@ def test_what_the_network_says_is_its_hops():
     np.testing.assert_allclose(network.responses(amplitude), hops.numpy() + state["net.shared"])
 
 
+def test_left_out_residuals_are_those_of_a_fit_without_the_query(world):
+    learned = KernelRidge(on_target=False, noise_by_cells=False, views=("features",)).fit(world.training)
+    table = world.training.responses
+    rows, residual = left_out(learned)
+    row = int(rows[3])
+    others = np.setdiff1d(np.arange(table.n_queries), [row])
+    conditions = Conditions.of(table.queries)
+    weights = learned.state()["kernel.reach_weights"]
+    covariance = conditions.between(learned._kernels, weights, conditions)
+    effects = FixedEffects.of(table.queries).rows(table.queries)
+    inverse = np.linalg.inv(covariance[np.ix_(others, others)] + np.eye(len(others)))
+    base = np.linalg.solve(
+        effects[others].T @ inverse @ effects[others], effects[others].T @ inverse @ table.response[others]
+    )
+    rest = table.response[others] - effects[others] @ base
+    predicted = effects[row] @ base + covariance[row, others] @ inverse @ rest
+    np.testing.assert_allclose(residual[3], table.response[row] - predicted, atol=1e-4)
+
+
 # --------------------------------------------------------------------------------------------------------- its answers
 @pytest.mark.parametrize("unseen", ["responses", "rows"])
 def test_unseen_targets_are_predicted_better_than_by_the_mean(world, held_out, unseen, tmp_path):
@@ -101,6 +123,9 @@ def test_unseen_targets_are_predicted_better_than_by_the_mean(world, held_out, u
     error = np.linalg.norm(answer.response[known] - held_out.response[known], axis=1).mean()
     mean = world.training.responses.perturbed_mean()
     assert error < 0.9 * np.linalg.norm(held_out.response[known] - mean, axis=1).mean()
+    assert np.nanmean(answer.sd) > np.mean(found.predict(found.trained_on).sd)
+    inside = np.abs(answer.response[known] - held_out.response[known]) < 1.645 * answer.sd[known]
+    assert inside.mean() > 0.8
     found.save(tmp_path / "model")
     again = load(tmp_path / "model").predict(held_out.queries)
     np.testing.assert_array_equal(again.response[known], answer.response[known])

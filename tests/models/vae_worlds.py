@@ -9,6 +9,8 @@ from scipy.optimize import linear_sum_assignment
 from perturbcast.data.conditions import CONTROL
 from perturbcast.data.scale import Scale
 from perturbcast.data.screen import InMemory, Screen
+from perturbcast.genes.graphs import graph_of_edges
+from perturbcast.genes.knowledge import GeneKnowledge
 from perturbcast.models.base import TrainingData
 
 
@@ -126,3 +128,11 @@ def count_world(
     values = np.vstack(counts).astype(np.float32)
     screen = screen_of(values, names, np.array(code), scale=Scale.COUNTS)
     return CountWorld(TrainingData.of(screen), shares, depth)
+
+
+def named_graph(edges):
+    """Knowledge with one graph, named `regulators`."""
+    sources, targets = zip(*edges, strict=True)
+    likely = np.full(len(sources), 0.9)
+    graph = graph_of_edges("regulators", sources, targets, weights=likely, directed=True)
+    return GeneKnowledge(graphs={"regulators": graph})

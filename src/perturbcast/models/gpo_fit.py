@@ -15,7 +15,8 @@ from perturbcast.data.matching import match_controls
 from perturbcast.data.responses import ResponseTable
 from perturbcast.data.scale import Scale
 from perturbcast.data.screen import Screen
-from perturbcast.errors import BadOption, NeedsKnowledge, NoOverlap, did_you_mean
+from perturbcast.errors import BadOption, NeedsKnowledge, NoOverlap, NotEnoughTraining, did_you_mean
+from perturbcast.models.anchors import anchors, rest_variance
 from perturbcast.models.base import TrainingData, encode_text
 from perturbcast.models.gpo_unseen import Likeness, coupling, likeness_of, state_of_unseen
 from perturbcast.models.trained_network import Cells
@@ -25,9 +26,6 @@ from perturbcast.networks.universe import LOSS, direction_of
 if TYPE_CHECKING:
     from perturbcast.models.gpo_vae import GpoVae
     from perturbcast.training.plan import RunOptions
-
-
-FEW = 5.0  # entries without noise that the overall variance stands for, where that of a gene is estimated
 
 
 @dataclass(frozen=True)
@@ -112,23 +110,39 @@ def fitted_state(
     options: "RunOptions | None",
 ) -> dict[str, np.ndarray]:
     """All that the fitted model holds."""
-    _check(model)
-    given, table = Given.of(model, training, seed=seed), training.responses
+    table = training.responses
+    _check(model, table)
+    given = Given.of(model, training, seed=seed)
     source = _source(model, given, table, seed=seed)
     network = _first_network(model, given, source.labelled.cells, seed=seed)
     state = given.state() | model.state_of(
         network, source, screen=given.screen, cells=given.cells, seed=seed, options=options, progress=progress
     )
+    state |= model.certainty_of(training, state)
     if model.anchored:
-        state["anchors"] = _anchors_of(model, table, state)
+        state |= _anchored(model, table, state)
     if given.likeness is not None:
         place = given.genes.place
         state |= state_of_unseen(model, training, given.likeness, state, given.targets, place, seed=seed)
     return state
 
 
-def _check(model: "GpoVae") -> None:
-    """BadOption for fields that do not go together."""
+def _anchored(model: "GpoVae", table: ResponseTable, state: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+    """What predictions of training queries are drawn by, and the variance of the network's error there."""
+    from perturbcast.models.gpo_vae import FittedGpo
+
+    bare = FittedGpo(model, table, state).predict(table.queries).response
+    error = standard_errors(table)
+    variance = rest_variance(table.response - bare, error)
+    found = {"anchors": anchors(table.response, bare, error), "rest.query": variance.by_query}
+    return {name: array.astype(np.float32) for name, array in (found | {"rest.gene": variance.by_gene}).items()}
+
+
+def _check(model: "GpoVae", table: ResponseTable) -> None:
+    """BadOption for fields that do not go together; NotEnoughTraining for one condition, which has no network."""
+    if len(set(table.conditions)) == 1:
+        alone = f"{table.conditions[0]!r} is alone"
+        raise NotEnoughTraining(f"{model.card.name} learns a network from what perturbations do apart, and {alone}.")
     if model.unseen == "rows" and model.alignment != "effects":
         raise BadOption("unseen rows needs alignment effects, whose hops turn a row into a response.")
     if model.alignment == "effects" and (model.guide != "mean-field" or not model.closed):
@@ -335,37 +349,3 @@ def _per_median_library(screen: Screen, cells: np.ndarray) -> sparse.csr_matrix:
     per_cell = np.divide(median, library, out=np.zeros(len(library)), where=library > 0)
     values.data = np.log1p(values.data * np.repeat(per_cell, np.diff(values.indptr))).astype(np.float32)
     return sparse.csr_matrix(values)
-
-
-# ------------------------------------------------------------------------------------------------------------ anchors
-def _anchors_of(model: "GpoVae", table: ResponseTable, state: dict[str, np.ndarray]) -> Float[np.ndarray, "query gene"]:
-    from perturbcast.models.gpo_vae import FittedGpo
-
-    bare = FittedGpo(model, table, state)
-    return anchors(table.response, bare.predict(table.queries).response, standard_errors(table)).astype(np.float32)
-
-
-def anchors(
-    observed: Float[np.ndarray, "query gene"],
-    predicted: Float[np.ndarray, "query gene"],
-    error: Float[np.ndarray, "query gene"],
-) -> Float[np.ndarray, "query gene"]:
-    """What brings predictions to the best guess between them and the training means, by empirical Bayes.
-
-    rest = observed - predicted has variance v + error²: v, by which the network is off, is estimated over genes and
-    over queries as v_q v_g / v, noisy entries counting for little, and the rest is shrunk by v / (v + error²). Means of
-    many cells are kept as they are; those of few cells are drawn to what the network makes of all cells.
-    """
-    rest = observed - predicted
-    excess, noise = rest**2 - error**2, error**2
-    exact = 1 / (noise + 1e-3 * max(float((rest**2).mean()), 1e-12)) ** 2
-    whole = max(float((exact * excess).sum() / exact.sum()), 1e-12)
-    told = (whole / (noise + whole)) ** 2  # how much an entry says of v, 0 to 1
-
-    def off(axis: int) -> np.ndarray:
-        """v along an axis, with as much weight on the whole as on `FEW` entries without noise."""
-        total = (told * excess).sum(axis=axis, keepdims=True) + FEW * whole
-        return np.asarray(np.maximum(total / (told.sum(axis=axis, keepdims=True) + FEW), 0.0))
-
-    variance = off(1) * off(0) / whole
-    return np.asarray(rest * np.divide(variance, variance + noise, out=np.zeros_like(rest), where=variance > 0))

@@ -1,6 +1,6 @@
 """Targets that GPO-VAE never saw: rows of the network, and responses, as learned functions of gene features."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
@@ -11,8 +11,9 @@ from jaxtyping import Float, Int
 from perturbcast.data.conditions import Query, is_single, targets_of
 from perturbcast.data.prediction import Support
 from perturbcast.data.responses import ResponseTable
-from perturbcast.models.base import TrainingData
+from perturbcast.models.base import TrainingData, decode_text
 from perturbcast.models.condition_kernels import Conditions
+from perturbcast.models.gpo_unseen_errors import error_state, left_out, own_genes
 from perturbcast.models.kernel_ridge import FEWEST_QUERIES, FittedKernelRidge, KernelRidge
 from perturbcast.models.latent_family import NET
 
@@ -137,14 +138,20 @@ def state_of_unseen(
     if targets is not None:
         amplitude = targets.amplitude.numpy()
         found[OWN] = np.array([amplitude[amplitude != 0].mean()])
+    table = training.responses
     if model.unseen == "responses":
-        table = training.responses
-        told = replace(table, response=_told(model, table, state, targets, place))
+        onto = _told(model, table, state, targets, place)
         single = np.flatnonzero([is_single(query.condition) for query in table.queries])
-        told = told.take(single) if len(single) >= FEWEST_QUERIES else told
+        rows = single if len(single) >= FEWEST_QUERIES else np.arange(table.n_queries)
+        told = replace(table.take(rows), response=onto[rows])
         learned = KernelRidge(on_target=False).fit(replace(training, responses=told, screen=None), seed=seed)
         found |= {TOLD + name: value for name, value in learned.state().items()}
-        found[ROWS] = np.array([table.index([query])[0] for query in told.queries])
+        found[ROWS] = rows
+    if "residual" in state and model.unseen == "responses":
+        left, residual = left_out(learned)
+        found |= error_state(left, told.response[left] - residual, table.take(rows))
+    elif "residual" in state:
+        found |= error_state(*left_out_rows(model, table, {**state, **found}), table)
     return found
 
 
@@ -201,11 +208,7 @@ def _with_own(
     found: np.ndarray, observed: np.ndarray, queries: Sequence[Query], genes: np.ndarray
 ) -> Float[np.ndarray, "query gene"]:
     """The responses with those of the targets' own genes taken from others."""
-    column = {str(gene): number for number, gene in enumerate(genes)}
-    for row, query in enumerate(queries):
-        own = [column[target] for target in targets_of(query.condition) if target in column]
-        found[row, own] = observed[row, own]
-    return found
+    return np.where(own_genes(queries, genes), observed, found)
 
 
 def by_rows(
@@ -229,10 +232,31 @@ def by_rows(
     likeness = Likeness(restored(table, state, FEATURES))
     weights = row_weights(likeness, unseen, sources, network.inverse, share=model.likeness)
     directly = typical * (weights @ network.effect).sum(axis=0, keepdims=True)
-    told = network.responses(amplitude, further=directly)[0]
-    place = {str(gene): number for number, gene in enumerate(table.genes)}
-    found = np.zeros(len(table.genes))
+    return _placed(network.responses(amplitude, further=directly), columns, table.genes)[0]
+
+
+def left_out_rows(
+    model: "GpoVae", table: ResponseTable, state: Mapping[str, np.ndarray]
+) -> tuple[Int[np.ndarray, " row"], Float[np.ndarray, "row gene"]]:
+    """Single queries of training, and what `by_rows` would say of them had their row of the network not been learned.
+
+    With C⁻¹ what couples the rows B, a left-out row is B_i - (C⁻¹ B)_i / (C⁻¹)_ii. Other rows stay as they are.
+    """
+    network, columns = LearnedNetwork.of(state, n_hops=model.n_hops), decode_text(state["columns"])
+    place = {name: number for number, name in enumerate(columns[: len(network.logits)])}
+    rows = np.flatnonzero([is_single(query.condition) for query in table.queries])
+    sources = [place[table.queries[row].condition] for row in rows]
+    own = network.effect - (network.inverse @ network.effect) / np.diag(network.inverse)[:, None]
+    directly = float(state[OWN][0]) * own[sources]
+    told = network.responses(np.zeros((len(rows), len(place))), further=directly)
+    return rows, _placed(told, columns, table.genes)
+
+
+def _placed(told: np.ndarray, columns: Iterable[str], genes: np.ndarray) -> Float[np.ndarray, "row gene"]:
+    """Responses of the genes of the network among those that are measured; 0 for the others."""
+    place = {str(gene): number for number, gene in enumerate(genes)}
+    found = np.zeros((len(told), len(genes)))
     for column, gene in enumerate(columns):
         if gene in place:
-            found[place[gene]] = told[column]
+            found[:, place[gene]] = told[:, column]
     return found

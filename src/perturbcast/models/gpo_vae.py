@@ -15,10 +15,12 @@ from perturbcast.data.prediction import Support
 from perturbcast.data.responses import ResponseTable
 from perturbcast.data.screen import Screen
 from perturbcast.errors import CannotPredict
+from perturbcast.models.anchors import RestVariance, posterior_variance
 from perturbcast.models.artefact_family import PUBLISHED_ARTEFACTS, ArtefactModel, FittedWithArtefacts
 from perturbcast.models.base import FittedModel, ModelCard, TrainingData
 from perturbcast.models.fields import Range
 from perturbcast.models.gpo_unseen import FEATURES, answer, restored
+from perturbcast.models.gpo_unseen_errors import unseen_sd
 from perturbcast.models.kernel_ridge import FittedKernelRidge
 from perturbcast.models.latent_family import NET, QUICK, UNSEEN
 from perturbcast.networks.network import Network
@@ -143,7 +145,19 @@ class FittedGpo(FittedWithArtefacts):
             named = ", ".join(map(repr, silent))
             raise CannotPredict(f"{UNSEEN.format(targets=named)} Nor is anything known of it from elsewhere.")
         response, rests_on = answer(self._gpo, self._training_table, self._state, self.columns, query)
-        return response, None, rests_on
+        return response, unseen_sd(self._state, query, response, self.genes), rests_on
+
+    def error_variance(self, query: Query, support: Support) -> Float[np.ndarray, " gene"]:
+        """As of the family; for a query that was seen, what its training mean leaves open takes the place of the rest.
+
+        See `posterior_variance`, with v the variance of the network's error and the noise that of the training mean.
+        """
+        row = self._row_of.get(query)
+        if row is None or "anchors" not in self._state:
+            return super().error_variance(query, support)
+        off = RestVariance(*(self._state[f"rest.{axis}"].astype(np.float64) for axis in ("query", "gene")))
+        noise = self._noise.variance(row, self.contexts.index(query.context))
+        return posterior_variance(off.of(row), noise, self.spread(query))
 
     def _anchor_of(self, query: Query) -> np.ndarray:
         """What is added to the network's response: the shrunken rest of the training mean (see `anchors`).
@@ -315,7 +329,8 @@ class GpoVae(ArtefactModel):
     ) -> FittedGpo:
         """The trained model. `options` say what to run on and where to keep checkpoints.
 
-        Raises what `LatentModel.fit` raises; NeedsKnowledge where `prior_graph` is not among the graphs given;
+        Raises what `LatentModel.fit` raises; NotEnoughTraining for one condition, and where every training cell fails;
+        NeedsKnowledge and NoOverlap where `prior_graph` is not among the graphs given, or is of other genes;
         BadOption where effects are aligned without the strengths of mean-field embeddings.
         """
         from perturbcast.models.gpo_fit import fitted_state

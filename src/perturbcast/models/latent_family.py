@@ -17,7 +17,8 @@ from perturbcast.data.screen import Screen
 from perturbcast.errors import CannotPredict, NotCounts, did_you_mean
 from perturbcast.models.base import FittedModel, Model, TrainingData, decode_text, encode_text
 from perturbcast.models.fields import Range
-from perturbcast.models.residuals import residual_of
+from perturbcast.models.latent_starts import starts
+from perturbcast.models.residuals import SamplingNoise, residual_of
 from perturbcast.models.trained_network import Cells, losses, trained_network
 from perturbcast.models.training_cells import held_out_cells, share_held, training_cells
 from perturbcast.nn.contexts import context_columns
@@ -49,7 +50,6 @@ QUICK = {  # of the cards: 0.1 to 0.3 s for 400 cells of 48 genes
 }
 NET = "net."  # prefix of the network's arrays in the state
 BOUND_BATCH = 64  # cells bounded at a time; memory is particles x cells x genes
-MOST_BASAL = 512  # control cells whose posteriors are kept, to start predictions from
 UNSEEN = (
     "the network has one input per perturbation of training, and none for {targets}: its row of the mask and of the "
     "embedding was never trained (spec 5.9)."
@@ -174,15 +174,29 @@ class FittedLatent(FittedModel):
     def _sd_of(self, query: Query, support: Support) -> Float[np.ndarray, " gene"] | None:
         """Standard deviation of a new observed response around the predicted; None where it was not learned.
 
-        Variances add up: what the posterior of masks and embeddings leaves open, and, per gene, what else observed
-        responses of training lie from the predicted, noise of their cells included; the latter once for every target of
-        a combination never seen. It does not grow where cells are few: masks then stay shut, and are sure of it.
+        That of the error and of the noise of as many cells as the query had in training, or the median query.
         """
-        residual = self._state.get("residual")
-        if residual is None:
+        if "residual" not in self._state:
             return None
+        noise = self._noise.variance(self._row_of.get(query), self.contexts.index(query.context))
+        return np.asarray(np.sqrt(self.error_variance(query, support) + noise))
+
+    def error_variance(self, query: Query, support: Support) -> Float[np.ndarray, " gene"]:
+        """Variance of the exact response around the predicted.
+
+        What the posterior of masks and embeddings leaves open, and, per gene, what else responses of training lie from
+        the predicted; the latter once for every target of a combination never seen.
+        """
         times = 1 if support in (Support.SEEN, Support.CONTEXT) else len(targets_of(query.condition))
-        return np.asarray(np.sqrt(self.spread(query) ** 2 + times * residual.astype(np.float64) ** 2))
+        return np.asarray(self.spread(query) ** 2 + times * self._state["residual"].astype(np.float64) ** 2)
+
+    @cached_property
+    def _noise(self) -> SamplingNoise:
+        return SamplingNoise.restored(self._state)
+
+    @cached_property
+    def _row_of(self) -> dict[Query, int]:
+        return {query: row for row, query in enumerate(self.trained_on)}
 
     def spread(self, query: Query) -> Float[np.ndarray, " gene"]:
         """Standard deviation of the predicted response over draws of masks and embeddings; 0 without them."""
@@ -327,13 +341,20 @@ class LatentModel(Model):
             network, source, screen=screen, cells=cells, seed=seed, options=options, progress=progress
         )
         state |= {"columns": encode_text(columns), "likelihood": encode_text([likelihood])} | told
-        if self.average == "common":
-            bare = self.fitted_class(self, training.responses, state)
-            assert isinstance(bare, FittedLatent)
-            state["residual"] = residual_of(bare, training.responses, spread=bare.spread)
+        state |= self.certainty_of(training, state)
         fitted = self.fitted_class(self, training.responses, state, split_fingerprint=training.split_fingerprint)
         assert isinstance(fitted, FittedLatent)
         return fitted
+
+    def certainty_of(self, training: TrainingData, state: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+        """Arrays that standard deviations need; none where predictions are drawn as published."""
+        if self.average != "common":
+            return {}
+        bare = self.fitted_class(self, training.responses, state)
+        assert isinstance(bare, FittedLatent)
+        noise = SamplingNoise.of(training.responses)
+        residual = residual_of(bare, training.responses, spread=bare.spread, noise=noise)
+        return {"residual": residual} | noise.state()
 
     def source(
         self, screen: Screen, *, columns: Sequence[str], train_cells: Int[np.ndarray, " train"], seed: int
@@ -377,19 +398,3 @@ class LatentModel(Model):
         if self.likelihood == "auto":
             return "counts" if has_counts else "normal"
         return self.likelihood
-
-
-def starts(network: Any, source: Any, control: np.ndarray) -> dict[str, np.ndarray]:
-    """Library sizes, and posteriors of some control cells, which predictions start from."""
-    import torch
-
-    from perturbcast.nn.predictive import depth_quantiles
-
-    step = max(1, -(-len(control) // MOST_BASAL))
-    with torch.no_grad():
-        posterior = network.control_posterior(source.batch(control[::step]))
-    return {
-        "depths": depth_quantiles(source.library),
-        "basal.mean": posterior.mean.numpy(),
-        "basal.variance": posterior.variance.numpy(),
-    }
