@@ -64,9 +64,9 @@ def of_simulated(models: list[str], *, n_worlds: int) -> pd.DataFrame:
                 found = fitted.predict(test.queries)
                 if found.sd is not None:
                     held = covered(test.response, found.response, found.sd)
-                    rows += [("simulated", question, model, value) for value in held]
+                    rows += [("simulated", question, model, value, seed) for value in held]
                 print(f"world {seed}, {question}: {model}, {time.process_time() - started:.0f} s", flush=True)
-    return pd.DataFrame(rows, columns=["where", "question", "model", "coverage"])
+    return pd.DataFrame(rows, columns=["where", "question", "model", "coverage", "world"])
 
 
 def covered(truth: np.ndarray, response: np.ndarray, sd: np.ndarray) -> np.ndarray:
@@ -90,6 +90,12 @@ def of_real(results: Path) -> pd.DataFrame:
                 name = folder.name.replace("_", ":")
                 rows += [(study, truth.parent.parent.name, name, value) for value in held]
     return pd.DataFrame(rows, columns=["where", "question", "model", "coverage"])
+
+
+def with_worlds(found: pd.DataFrame) -> pd.DataFrame:
+    """The table with how many worlds a model was asked in beside its name."""
+    n_worlds = found["world"].nunique()
+    return found.assign(model=found["model"] + f" ({n_worlds} world{'s' * (n_worlds > 1)})")
 
 
 def table_of(found: pd.DataFrame) -> list[str]:
@@ -129,7 +135,7 @@ def main() -> None:
         if not kept.is_file():
             of_simulated([model], n_worlds=arguments.worlds).to_csv(kept, index=False)
     parts = [pd.read_csv(file) for file in sorted(arguments.out.glob("*.csv"))]
-    lines = [HEAD, f"## Simulated worlds ({arguments.worlds} seeds)", "", *table_of(pd.concat(parts)), ""]
+    lines = [HEAD, "## Simulated worlds", "", *table_of(pd.concat([with_worlds(part) for part in parts])), ""]
     real = of_real(arguments.results)
     if len(real):
         lines += ["## Real screens", "", *table_of(real), ""]

@@ -15,6 +15,7 @@ from perturbcast.models.conformal import Z, error_model, factor_for
 from perturbcast.models.fmlp import Fmlp
 from perturbcast.models.holdouts import COMBINATIONS, TARGETS, holdouts, question_of
 from perturbcast.models.node_table import node_table, nodes_state, restored_nodes
+from perturbcast.models.on_target import OnTarget
 from perturbcast.models.registry import get_model
 from perturbcast.models.response_fit import best_gain
 
@@ -140,6 +141,15 @@ def test_model_below_answers_as_it_would_alone_whatever_the_order_of_training_qu
     queries = [query for query in world.test.queries if "+" in query.condition]
     found = still.fit(training, seed=0).predict(queries).response
     np.testing.assert_allclose(found, alone.predict(queries).response, atol=0.1)
+
+
+def test_own_genes_set_aside_once_are_as_set_aside_twice(world):
+    table = world.training.responses
+    once, effect = OnTarget.set_aside(table)
+    twice, again = OnTarget.set_aside(dataclasses.replace(table, response=once))
+    assert np.abs(effect).max() > 0.01
+    np.testing.assert_allclose(twice, once, atol=1e-12)
+    np.testing.assert_allclose(again, 0.0, atol=1e-12)
 
 
 def test_each_question_has_the_model_below_that_it_names(world, tmp_path):
