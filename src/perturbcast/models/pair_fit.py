@@ -58,12 +58,12 @@ class Fit:
 
     def state(self) -> dict[str, np.ndarray]:
         """Arrays by the name of their field."""
-        return {name: np.asarray(getattr(self, name)) for name in self.__dataclass_fields__}
+        return {name: np.atleast_1d(getattr(self, name)) for name in self.__dataclass_fields__}
 
     @classmethod
     def restored(cls, state: Mapping[str, np.ndarray]) -> "Fit":
         """The fit whose `state` this is."""
-        return cls(float(state["kept"]), *(state[name] for name in list(cls.__dataclass_fields__)[1:]))
+        return cls(float(state["kept"][0]), *(state[name] for name in list(cls.__dataclass_fields__)[1:]))
 
 
 @dataclass(frozen=True)
