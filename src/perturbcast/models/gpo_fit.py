@@ -118,9 +118,10 @@ def fitted_state(
     state = given.state() | model.state_of(
         network, source, screen=given.screen, cells=given.cells, seed=seed, options=options, progress=progress
     )
-    state |= model.certainty_of(training, state)
+    bare = dict(state)  # of the network alone, and without errors, which would be computed for every query
+    state |= model.certainty_of(training, bare)
     if model.anchored:
-        state |= _anchored(model, table, state)
+        state |= _anchored(model, table, bare)
     if given.likeness is not None:
         place = given.genes.place
         state |= state_of_unseen(model, training, given.likeness, state, given.targets, place, seed=seed)
