@@ -61,10 +61,12 @@ def test_several_processes_give_the_tables_of_one(whole: dict, responses: Respon
 
 
 SCRIPT = """
+import signal
 import sys
 from perturbcast.benchmarking.run import benchmark
 from perturbcast.data.simulate import simulate
 if __name__ == "__main__":
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # ignored in what runs behind a shell
     screen = simulate(n_cells=300, n_genes=60, n_targets=12, n_doubles=8, seed=0).screen
     benchmark(screen, models=["additive"], splits=["singles", "cells"], folds=3, metrics_profile="core",
               out=sys.argv[1], jobs=int(sys.argv[2]))
