@@ -248,5 +248,5 @@ def test_bad_words_about_networks_are_coded_errors(world, tmp_path, capsys):
     assert run(["network", "infer", screen, "--method", "meandifference", "--out", str(tmp_path / "e.tsv")]) == 2
     assert "mean-difference" in capsys.readouterr().err
     assert run(["network", "infer", screen, "--out", str(tmp_path / "e.docx")]) == 2
-    assert capsys.readouterr().err.startswith("E103")
+    assert capsys.readouterr().err.startswith("E208")
     assert list(tmp_path.iterdir()) == []
