@@ -26,11 +26,12 @@ from perturbcast.metrics.cells import (
     shift_cells,
 )
 from perturbcast.metrics.distribution import Projection, energy_distance, fit_projection, mmd_squared
+from perturbcast.models.anchors import anchors
 from perturbcast.models.base import TrainingData
 from perturbcast.models.capabilities import SamplesCells
 from perturbcast.models.cleaning import clean_cells, pass_rates
 from perturbcast.models.cradle_vae import FittedCradle
-from perturbcast.models.gpo_fit import anchors, standard_errors
+from perturbcast.models.gpo_fit import standard_errors
 from perturbcast.models.gpo_vae import FittedGpo
 from perturbcast.networks.actions import score_saved
 from perturbcast.networks.causalbench import hold_out

@@ -6,6 +6,7 @@ A model file defines one `Model` and its fitted class; `models/registry.py` find
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from itertools import combinations
 from pathlib import Path
 from typing import Any, ClassVar
@@ -154,6 +155,33 @@ class FittedModel(ABC):
     def state(self) -> dict[str, np.ndarray]:
         """The learned arrays, to be written to weights.safetensors."""
         return dict(self._state)
+
+    def arrays_under(self, prefix: str) -> dict[str, np.ndarray]:
+        """The learned arrays whose names begin so, without that beginning."""
+        return {name.removeprefix(prefix): array for name, array in self._state.items() if name.startswith(prefix)}
+
+    def restored_within(self, model: "Model", prefix: str, *, queries: Sequence[Query] | None = None) -> "FittedModel":
+        """A fitted model that is part of this one: its arrays are those under `prefix`.
+
+        `queries` are those of training in the order in which it was fitted, where that is not the order of this model.
+        """
+        trained_on = self.trained_on if queries is None else tuple(queries)
+        table = ResponseTable(
+            name="restored",
+            scale=self.scale,
+            genes=self.genes,
+            queries=trained_on,
+            response=np.broadcast_to(np.float64(0.0), (len(trained_on), len(self.genes))),
+            contexts=self.contexts,
+            control=self.control,
+            unit=self.unit,
+        )
+        return type(model).fitted_class.restore(model, table, self.arrays_under(prefix))
+
+    @cached_property
+    def seen_singly(self) -> frozenset[str]:
+        """Conditions of training in any context, among them every target that was perturbed alone."""
+        return frozenset(query.condition for query in self.trained_on)
 
     @classmethod
     def restore(cls, model: "Model", training: ResponseTable, state: Mapping[str, np.ndarray]) -> "FittedModel":

@@ -1,15 +1,26 @@
 """Calibrated errors by group of queries: what is asked of singles and of combinations errs differently."""
 
 from collections.abc import Mapping, Sequence
+from functools import cached_property
 
 import numpy as np
 from jaxtyping import Float
 
 from perturbcast.data.conditions import Query, targets_of
+from perturbcast.models.base import AnswersTogether
 from perturbcast.models.conformal import ErrorModel, error_model
 from perturbcast.models.holdouts import TARGETS
 
 PREFIX = "errors."
+
+
+class CalibratedAnswers(AnswersTogether):
+    """A fitted model that keeps the arrays of `group_errors` among those it learned."""
+
+    @cached_property
+    def errors(self) -> dict[str, ErrorModel]:
+        """Calibrated errors by group of queries."""
+        return restored_errors(self._state)
 
 
 def group_of(query: Query, question: str) -> str:

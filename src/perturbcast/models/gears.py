@@ -49,7 +49,7 @@ class FittedGears(FittedResponse):
         targets = incoming_matrix(self._state, "gears.target.")
         with torch.random.fork_rng(devices=[]):
             network = network_of(self._gears, incoming_matrix(self._state, "gears.position."), targets)
-        arrays = {name.removeprefix(NET): value for name, value in self._state.items() if name.startswith(NET)}
+        arrays = self.arrays_under(NET)
         network.load_state_dict({name: torch.from_numpy(np.array(value)) for name, value in arrays.items()})
         return network.eval()
 

@@ -83,7 +83,7 @@ class FittedLatent(FittedModel):
 
         n_genes = len(self.genes)
         standardise = Standardise(np.zeros(n_genes), np.ones(n_genes), logarithm=self.likelihood == "counts")
-        arrays = {name.removeprefix(NET): value for name, value in self._state.items() if name.startswith(NET)}
+        arrays = self.arrays_under(NET)
         with torch.random.fork_rng(devices=[]):  # weights are drawn before they are replaced
             network = self._first_network(standardise, arrays)
         network.load_state_dict({name: torch.from_numpy(np.array(value)) for name, value in arrays.items()})

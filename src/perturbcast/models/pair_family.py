@@ -101,7 +101,7 @@ class FittedPairs(FittedModel):
     @cached_property
     def given(self) -> dict[str, np.ndarray]:
         """Arrays that the network is made with."""
-        return {name.removeprefix(GIVEN): value for name, value in self._state.items() if name.startswith(GIVEN)}
+        return self.arrays_under(GIVEN)
 
     @cached_property
     def network(self) -> Any:
@@ -110,7 +110,7 @@ class FittedPairs(FittedModel):
 
         with torch.random.fork_rng(devices=[]):
             network = self._pairs.network(self.inputs, positive=bool(self._state["positive"][0]), given=self.given)
-        arrays = {name.removeprefix(NET): value for name, value in self._state.items() if name.startswith(NET)}
+        arrays = self.arrays_under(NET)
         tensors = {name: torch.from_numpy(np.array(value)) for name, value in arrays.items()}
         network.load_state_dict(tensors)
         return network.eval()

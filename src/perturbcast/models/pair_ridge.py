@@ -10,9 +10,8 @@ import numpy as np
 from perturbcast._progress import Progress
 from perturbcast.data.conditions import Query, targets_of
 from perturbcast.data.responses import ResponseTable
-from perturbcast.models.base import Answers, AnswersTogether, FittedModel, Model, ModelCard, TrainingData
-from perturbcast.models.calibrated import calibrated_sd, group_errors, restored_errors
-from perturbcast.models.conformal import ErrorModel
+from perturbcast.models.base import Answers, FittedModel, Model, ModelCard, TrainingData
+from perturbcast.models.calibrated import CalibratedAnswers, calibrated_sd, group_errors
 from perturbcast.models.fields import Range
 from perturbcast.models.holdouts import COMBINATIONS, holdouts, question_of
 from perturbcast.models.observed import Singles, single_state
@@ -23,15 +22,16 @@ BELOW = "below."
 FEWEST_COMBINATIONS = 8  # training combinations of targets seen singly, below which parts are only added
 
 
-class FittedPairRidge(AnswersTogether):
+class FittedPairRidge(CalibratedAnswers):
     """Singles as the spectral ridge has them; combinations from the responses, observed or predicted, of parts."""
 
     @cached_property
     def below(self) -> FittedSpectralRidge:
         """The model of targets that were not seen singly."""
-        state = {key.removeprefix(BELOW): value for key, value in self._state.items() if key.startswith(BELOW)}
         assert isinstance(self.model, PairRidge)
-        return FittedSpectralRidge(self.model.single_model(), _bare(self), state)
+        below = self.restored_within(self.model.single_model(), BELOW)
+        assert isinstance(below, FittedSpectralRidge)
+        return below
 
     @cached_property
     def _singles(self) -> Singles:
@@ -41,15 +41,6 @@ class FittedPairRidge(AnswersTogether):
     def _pairs(self) -> PairFit:
         return PairFit.restored(self._state)
 
-    @cached_property
-    def errors(self) -> dict[str, ErrorModel]:
-        """Calibrated errors of combinations of targets seen singly."""
-        return restored_errors(self._state)
-
-    @cached_property
-    def _seen_singly(self) -> frozenset[str]:
-        return frozenset(query.condition for query in self.trained_on)
-
     def _respond_many(self, queries: Sequence[Query], *, dtype: type) -> Answers:
         asked = list(queries)
         given = self.below.predict(asked)
@@ -58,7 +49,7 @@ class FittedPairRidge(AnswersTogether):
         for row, query in enumerate(asked):
             if len(targets_of(query.condition)) > 1 and "pairs.centre" in self._state:
                 response[row] = self._combined(query)
-                if sd is not None and question_of(query, self._seen_singly) == COMBINATIONS:
+                if sd is not None and question_of(query, self.seen_singly) == COMBINATIONS:
                     sd[row] = calibrated_sd(self.errors, [query], [COMBINATIONS], response[row : row + 1])[0]
         return Answers(response, sd, given.support, given.reason)
 
@@ -159,17 +150,3 @@ def _explained(
             parts.append([part[0] for part in found if part is not None])
             targets.append(names)
     return np.array(rows, dtype=np.int64), parts, targets
-
-
-def _bare(fitted: FittedModel) -> ResponseTable:
-    """Genes, contexts, control, scale, unit and queries of training, without responses."""
-    return ResponseTable(
-        name="restored",
-        scale=fitted.scale,
-        genes=fitted.genes,
-        queries=fitted.trained_on,
-        response=np.broadcast_to(np.float64(0.0), (len(fitted.trained_on), len(fitted.genes))),
-        contexts=fitted.contexts,
-        control=fitted.control,
-        unit=fitted.unit,
-    )

@@ -16,11 +16,9 @@ from jaxtyping import Float, Int
 from perturbcast._progress import Progress
 from perturbcast.data.conditions import Query, targets_of
 from perturbcast.data.prediction import Support
-from perturbcast.data.responses import ResponseTable
 from perturbcast.errors import NotEnoughTraining
-from perturbcast.models.base import Answers, AnswersTogether, FittedModel, Model, TrainingData
-from perturbcast.models.calibrated import calibrated_sd, restored_errors
-from perturbcast.models.conformal import ErrorModel
+from perturbcast.models.base import Answers, FittedModel, Model, TrainingData
+from perturbcast.models.calibrated import CalibratedAnswers, calibrated_sd
 from perturbcast.models.fields import Range
 from perturbcast.models.holdouts import COMBINATIONS, TARGETS, question_of
 from perturbcast.models.node_table import restored_nodes
@@ -38,7 +36,7 @@ BASES = {TARGETS: "base.", COMBINATIONS: "base-of-combinations."}  # beginnings 
 GIVEN = "given."  # of the arrays of a network that are not learned
 
 
-class FittedResponse(AnswersTogether):
+class FittedResponse(CalibratedAnswers):
     """The model below plus the mean correction of the members that answer the question a query asks."""
 
     @cached_property
@@ -56,18 +54,7 @@ class FittedResponse(AnswersTogether):
         model, prefix = self._family.base_model(kind), BASES[kind]
         if model is None:
             return None
-        state = {key.removeprefix(prefix): value for key, value in self._state.items() if key.startswith(prefix)}
-        table = ResponseTable(
-            name="restored",
-            scale=self.scale,
-            genes=self.genes,
-            queries=tuple(sorted(self.trained_on)),  # in the order in which the model below was fitted
-            response=np.broadcast_to(np.float64(0.0), (len(self.trained_on), len(self.genes))),
-            contexts=self.contexts,
-            control=self.control,
-            unit=self.unit,
-        )
-        return type(model).fitted_class.restore(model, table, state)
+        return self.restored_within(model, prefix, queries=sorted(self.trained_on))  # as it was fitted
 
     def _below(self, queries: Sequence[Query]) -> Float[np.ndarray, "query gene"]:
         """What the models below say; 0 where there is none."""
@@ -96,7 +83,7 @@ class FittedResponse(AnswersTogether):
     def _network(self, prefix: str) -> "ResponseNet":
         import torch
 
-        arrays = {key.removeprefix(prefix): value for key, value in self._state.items() if key.startswith(prefix)}
+        arrays = self.arrays_under(prefix)
         with torch.random.fork_rng(devices=[]):
             network = self._family.network(self.nodes, n_genes=len(self.genes))
         tensors = {name: torch.from_numpy(np.array(value)) for name, value in arrays.items()}
@@ -107,11 +94,6 @@ class FittedResponse(AnswersTogether):
     def _order(self) -> Int[np.ndarray, " gene"]:
         """Column of the table for each gene of the networks, which have them in order of name."""
         return np.argsort(self.genes.astype(str), kind="stable")
-
-    @cached_property
-    def seen_singly(self) -> frozenset[str]:
-        """Targets with a condition of their own in training."""
-        return frozenset(query.condition for query in self.trained_on)
 
     def question(self, query: Query) -> str:
         """The kind of members that answer a query."""
@@ -151,11 +133,6 @@ class FittedResponse(AnswersTogether):
     def _sd(self, queries: Sequence[Query], predicted: np.ndarray) -> np.ndarray:
         """(query, gene) calibrated standard deviations; NaN where nothing could be left out to calibrate them."""
         return calibrated_sd(self.errors, queries, [self.question(query) for query in queries], predicted)
-
-    @cached_property
-    def errors(self) -> dict[str, ErrorModel]:
-        """Calibrated errors by group of queries."""
-        return restored_errors(self._state)
 
     def _support(self, query: Query) -> Support:
         if query in self.seen:

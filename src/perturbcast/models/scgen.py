@@ -50,7 +50,7 @@ class FittedScgen(FittedModel):
     def _below(self) -> FittedModel:
         """The model of the shifts of unseen targets; its genes are latent units."""
         model = self._scgen.below_model()
-        state = {name.removeprefix(BELOW): value for name, value in self._state.items() if name.startswith(BELOW)}
+        state = self.arrays_under(BELOW)
         table = shift_table(self._conditions, self._state["shifts"])
         return type(model).fitted_class.restore(model, table, state)
 
@@ -64,7 +64,7 @@ class FittedScgen(FittedModel):
 
         with torch.random.fork_rng(devices=[]):
             network = self._scgen.network(len(self.genes))
-        arrays = {name.removeprefix(NET): value for name, value in self._state.items() if name.startswith(NET)}
+        arrays = self.arrays_under(NET)
         network.load_state_dict({name: torch.from_numpy(np.array(value)) for name, value in arrays.items()})
         network.eval()
 

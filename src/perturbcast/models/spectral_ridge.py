@@ -13,10 +13,9 @@ from perturbcast.data.conditions import Query, targets_of
 from perturbcast.data.prediction import Support
 from perturbcast.data.responses import ResponseTable
 from perturbcast.errors import NotEnoughTraining
-from perturbcast.models.base import Answers, AnswersTogether, FittedModel, Model, ModelCard, TrainingData
-from perturbcast.models.calibrated import calibrated_sd, group_errors, restored_errors
+from perturbcast.models.base import Answers, FittedModel, Model, ModelCard, TrainingData
+from perturbcast.models.calibrated import CalibratedAnswers, calibrated_sd, group_errors
 from perturbcast.models.condition_kernels import Conditions
-from perturbcast.models.conformal import ErrorModel
 from perturbcast.models.fields import Range
 from perturbcast.models.fixed_effects import FixedEffects
 from perturbcast.models.holdouts import COMBINATIONS, TARGETS, holdouts, question_of
@@ -30,7 +29,7 @@ AT_ONCE = 1024  # queries answered together: bounds memory, not results
 LARGEST_GAIN = 2.0
 
 
-class FittedSpectralRidge(AnswersTogether):
+class FittedSpectralRidge(CalibratedAnswers):
     """Fixed effects + gain * mean over sides of size(P) * direction(P), from the likeness of P to training."""
 
     @cached_property
@@ -38,9 +37,7 @@ class FittedSpectralRidge(AnswersTogether):
         """The solutions whose mean is predicted: of the usual views, and with further ones."""
         found = []
         for number in range(int(self._state["n_sides"][0])):
-            prefix = f"side.{number}."
-            own = {key.removeprefix(prefix): value for key, value in self._state.items() if key.startswith(prefix)}
-            found.append(Side.restored(own))
+            found.append(Side.restored(self.arrays_under(f"side.{number}.")))
         return found
 
     @cached_property
@@ -51,18 +48,9 @@ class FittedSpectralRidge(AnswersTogether):
     def _effects(self) -> FixedEffects:
         return FixedEffects.of(self.trained_on)
 
-    @cached_property
-    def _seen_singly(self) -> frozenset[str]:
-        return frozenset(query.condition for query in self.trained_on)
-
-    @cached_property
-    def errors(self) -> dict[str, ErrorModel]:
-        """Calibrated errors by group of queries."""
-        return restored_errors(self._state)
-
     def question(self, query: Query) -> str:
         """Whether a query asks of unseen targets or of a combination of targets seen singly."""
-        kind = question_of(query, self._seen_singly)
+        kind = question_of(query, self.seen_singly)
         return kind if f"gain.{kind}" in self._state else TARGETS
 
     def _respond_many(self, queries: Sequence[Query], *, dtype: type) -> Answers:
@@ -101,10 +89,10 @@ class FittedSpectralRidge(AnswersTogether):
     def _support(self, query: Query, known: bool) -> Support:
         if query in self.seen:
             return Support.SEEN
-        if query.condition in self._seen_singly:
+        if query.condition in self.seen_singly:
             return Support.CONTEXT
         targets = targets_of(query.condition)
-        n_seen = sum(target in self._seen_singly for target in targets)
+        n_seen = sum(target in self.seen_singly for target in targets)
         if n_seen:
             return Support.SINGLES if n_seen == len(targets) else Support.PARTIAL
         return Support.NEIGHBOURS if known else Support.MEAN

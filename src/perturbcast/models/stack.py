@@ -11,11 +11,9 @@ from jaxtyping import Float
 from perturbcast._progress import Progress
 from perturbcast.data.conditions import Query
 from perturbcast.data.prediction import Support
-from perturbcast.data.responses import ResponseTable
 from perturbcast.errors import NotEnoughTraining, PerturbcastError
-from perturbcast.models.base import Answers, AnswersTogether, FittedModel, Model, ModelCard, TrainingData
-from perturbcast.models.calibrated import calibrated_sd, group_errors, restored_errors
-from perturbcast.models.conformal import ErrorModel
+from perturbcast.models.base import Answers, FittedModel, Model, ModelCard, TrainingData
+from perturbcast.models.calibrated import CalibratedAnswers, calibrated_sd, group_errors
 from perturbcast.models.fields import Range
 from perturbcast.models.holdouts import COMBINATIONS, TARGETS, Holdout, holdouts, question_of
 
@@ -24,7 +22,7 @@ FEWEST_QUERIES = 4
 EVENNESS = 0.75  # of conditions in the choice of weights, as in the spectral ridge
 
 
-class FittedStack(AnswersTogether):
+class FittedStack(CalibratedAnswers):
     """origin + Σ weight of a member * (member - origin); weights by question, 0 for what a member refuses."""
 
     @cached_property
@@ -36,39 +34,18 @@ class FittedStack(AnswersTogether):
     def _restored(self, name: str) -> FittedModel:
         from perturbcast.models.registry import get_model
 
-        model, prefix = get_model(name), f"member.{name}."
-        state = {key.removeprefix(prefix): value for key, value in self._state.items() if key.startswith(prefix)}
-        table = ResponseTable(
-            name="restored",
-            scale=self.scale,
-            genes=self.genes,
-            queries=self.trained_on,
-            response=np.broadcast_to(np.float64(0.0), (len(self.trained_on), len(self.genes))),
-            contexts=self.contexts,
-            control=self.control,
-            unit=self.unit,
-        )
-        return type(model).fitted_class.restore(model, table, state)
+        return self.restored_within(get_model(name), f"member.{name}.")
 
     def weights(self, question: str) -> dict[str, float]:
         """Weight of each member for a question (`targets` or `combinations`)."""
         known = self._state.get(f"weights.{question}", self._state[f"weights.{TARGETS}"])
         return dict(zip(list(self.members)[1:], known.tolist(), strict=True))
 
-    @cached_property
-    def errors(self) -> dict[str, ErrorModel]:
-        """Calibrated errors by group of queries."""
-        return restored_errors(self._state)
-
-    @cached_property
-    def _seen_singly(self) -> frozenset[str]:
-        return frozenset(query.condition for query in self.trained_on)
-
     def _respond_many(self, queries: Sequence[Query], *, dtype: type) -> Answers:
         if not queries:
             return Answers(np.zeros((0, len(self.genes)), dtype=dtype), None, (), ())
         asked = list(queries)
-        questions = [question_of(query, self._seen_singly) for query in asked]
+        questions = [question_of(query, self.seen_singly) for query in asked]
         found = {name: member.predict(asked) for name, member in self.members.items()}
         origin, *others = (prediction.response for prediction in found.values())
         weights = np.array([list(self.weights(question).values()) for question in questions])
