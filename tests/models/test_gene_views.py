@@ -127,3 +127,18 @@ def test_local_kernel_does_not_reach_across_contexts():
     conditions = Conditions.of(queries)
     found = conditions.between([ConditionKernel(None, local=True)], np.ones(1), conditions)
     np.testing.assert_array_equal(found, np.eye(2))
+
+
+def test_diffused_rows_are_the_same_whatever_was_asked_before():
+    asked = [list(GENES[2:8]), list(GENES[4:6]), list(GENES[:3]), ["A9"], ["A10"], ["A11"], list(GENES[3:7])]
+    warm = next(view for view in views_of(some_knowledge()) if view.heat)
+    for targets in asked:
+        cold = next(view for view in views_of(some_knowledge()) if view.heat)
+        assert (warm.rows(targets) != cold.rows(targets)).nnz == 0
+    assert len(warm._remembered) == gene_views.REMEMBERED
+
+
+def test_fits_on_the_same_knowledge_share_what_is_derived_of_it():
+    knowledge = some_knowledge()
+    first, again = knowledge.derived(views_of), knowledge.derived(views_of)
+    assert first is again and [view.name for view in first] == [view.name for view in VIEWS]

@@ -108,3 +108,13 @@ def test_beginnings_of_symbols_tell_families():
     (view,) = beginning_views(sorted(genes))
     kernel = view.kernel(view.rows(["PSMB0"]), view.rows(["PSMB1", "FOXA1"]))[0]
     assert kernel[0] > 2 * kernel[1]
+
+
+def test_a_view_of_both_solutions_is_kept_once():
+    world = check_world()
+    fitted = SpectralRidge().fit(world.training, seed=0)
+    first, second = fitted.sides
+    shared = {k.view.name for k in first.kernels if k.view} & {k.view.name for k in second.kernels if k.view}
+    views = {id(k.view) for side in fitted.sides for k in side.kernels if k.view}
+    names = {k.view.name for side in fitted.sides for k in side.kernels if k.view}
+    assert shared and len(views) == len(names)

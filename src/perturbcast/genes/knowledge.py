@@ -1,12 +1,15 @@
 """What is known of genes from elsewhere, under one naming: gene table, embedding tables, gene graphs, gene sets."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
-from typing import overload
+from functools import cached_property
+from typing import Any, TypeVar, overload
 
 import numpy as np
 import pandas as pd
 from scipy import sparse
+
+Derived = TypeVar("Derived")
 
 
 @dataclass(frozen=True)
@@ -98,6 +101,17 @@ class GeneKnowledge:
         for holder in holders:
             named.update(holder.genes)
         return named
+
+    @cached_property
+    def _derived(self) -> dict[Callable[["GeneKnowledge"], Any], Any]:
+        return {}
+
+    def derived(self, make: Callable[["GeneKnowledge"], Derived]) -> Derived:
+        """What `make` makes of this knowledge, made once: fits on the same knowledge share it, so nobody changes it."""
+        if make not in self._derived:
+            self._derived[make] = make(self)
+        found: Derived = self._derived[make]
+        return found
 
 
 @overload

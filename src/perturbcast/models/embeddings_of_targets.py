@@ -84,7 +84,7 @@ def target_tables(knowledge: GeneKnowledge, responses: ResponseTable) -> dict[st
 
     Rows have unit length. Sparse views are turned to their leading principal axes.
     """
-    views = [view for view in views_of(knowledge) if view.form == "cosine" and not view.heat]
+    views = [view for view in knowledge.derived(views_of) if view.form == "cosine" and not view.heat]
     return {view.name: _table(view) for view in [*views, *response_view(responses)]}
 
 

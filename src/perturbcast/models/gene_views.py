@@ -19,6 +19,7 @@ Form = Literal["cosine", "rbf", "jaccard"]
 Matrix = Any  # a scipy CSR matrix or a numpy array, float32
 HEAT_STEPS = 5  # terms of the series of exp(-tL)
 HEAT_KEPT = 64  # largest entries kept per row and term: the rest is far below rounding of the kernel
+REMEMBERED = 4  # groups of diffused rows that a view keeps at hand: those asked of, and those of training
 RBF_WIDTH = 0.5  # k = exp(-(1 - cosine) / width): .37 at cosine .5
 
 
@@ -48,13 +49,31 @@ class GeneView:
         """(target, feature) features, of unit length except for sets; zero for a gene that is not known."""
         known = self.knows(targets)
         index = np.array([self._row[target] for target in targets if target in self._row], dtype=np.int64)
-        found = diffused(self.matrix, index, time=self.heat) if self.heat else self.matrix[index]
+        found = self._diffused(index) if self.heat else self.matrix[index]
         found = found if self.form == "jaccard" else unit_rows(found)
         place: Any = sparse.csr_matrix(
             (np.ones(len(index), dtype=np.float32), (np.flatnonzero(known), np.arange(len(index)))),
             shape=(len(known), len(index)),
         )
         return place @ found
+
+    @cached_property
+    def _remembered(self) -> list[tuple[np.ndarray, sparse.csr_matrix]]:
+        """Groups of diffused rows, last used last: (row of the group for each node, or -1; the rows)."""
+        return []
+
+    def _diffused(self, index: np.ndarray) -> sparse.csr_matrix:
+        """Rows of the heat kernel, taken from a group that has them all where there is one."""
+        for place, (row, found) in enumerate(self._remembered):
+            if (row[index] >= 0).all():
+                self._remembered.append(self._remembered.pop(place))
+                return found[row[index]]
+        found = diffused(self.matrix, index, time=self.heat)
+        row = np.full(self.matrix.shape[0], -1, dtype=np.int64)
+        row[index] = np.arange(len(index))
+        self._remembered.append((row, found))
+        del self._remembered[:-REMEMBERED]
+        return found
 
     def kernel(self, left: Matrix, right: Matrix) -> Float[np.ndarray, "left right"]:
         """Likeness of rows to rows, as `rows` gives them; 0 where either gene is not known."""
@@ -139,6 +158,8 @@ def largest_per_row(matrix: sparse.csr_matrix, *, keep: int) -> sparse.csr_matri
     """The `keep` largest entries of every row."""
     matrix = sparse.csr_matrix(matrix)
     kept = [np.arange(0)]
+    if (np.diff(matrix.indptr) <= keep).all():
+        return matrix
     for start, end in pairwise(matrix.indptr):
         inside = np.arange(start, end)
         if end - start > keep:

@@ -20,19 +20,25 @@ from perturbcast.models.base import (
     ModelCard,
     TrainingData,
     decode_text,
-    encode_text,
 )
 from perturbcast.models.condition_kernels import ConditionKernel, Conditions, kernels_for
 from perturbcast.models.fields import Range
 from perturbcast.models.fixed_effects import FixedEffects
-from perturbcast.models.gene_views import GeneView, restored_view
+from perturbcast.models.gene_views import GeneView
+from perturbcast.models.kernel_state import (
+    CELLS,
+    kernel_state,
+    restored_kernels,
+    restored_views,
+    view_state,
+    views_in_use,
+)
 from perturbcast.models.knowledge_views import response_view, views_of
 from perturbcast.models.leave_one_out import LeaveOneOut, best_factor, best_weights, free_queries, projected_precision
 from perturbcast.models.on_target import OnTarget
 
 FEWEST_QUERIES = 4
 AT_ONCE = 1024  # queries answered together: bounds memory, not results
-CELLS = "cells"  # name of the noise kernel diag(mean n / n)
 
 
 class FittedKernelRidge(AnswersTogether):
@@ -47,12 +53,7 @@ class FittedKernelRidge(AnswersTogether):
     @cached_property
     def _kernels(self) -> list[ConditionKernel]:
         """The kernels that reach other targets, in the order of `_weights`."""
-        kernels = []
-        for number, local in self._state["kernel.reach"]:
-            prefix = f"view.{number}."
-            arrays = {key[len(prefix) :]: value for key, value in self._state.items() if key.startswith(prefix)}
-            kernels.append(ConditionKernel(restored_view(arrays) if arrays else None, local=bool(local)))
-        return kernels
+        return restored_kernels(self._state, restored_views(self._state))
 
     @cached_property
     def _training(self) -> Conditions:
@@ -173,7 +174,7 @@ class KernelRidge(Model):
             OnTarget.set_aside(table) if self.on_target else (table.response, np.zeros(table.n_genes))
         )
         views = [
-            *chosen_views(views_of(training.knowledge), self.views),
+            *chosen_views(training.knowledge.derived(views_of), self.views),
             *chosen_views(response_view(table), self.views),
         ]
         conditions = Conditions.of(table.queries)
@@ -184,7 +185,8 @@ class KernelRidge(Model):
             table, response, kernels, noise, effects, seed=seed, progress=progress or Progress()
         )
         state = solution(response, covariance, effects)
-        state |= kernel_state(kernels, weights) | {"own.effect": own_effect}
+        views = views_in_use(kernels, weights)
+        state |= view_state(views) | kernel_state(kernels, weights, views) | {"own.effect": own_effect}
         return FittedKernelRidge(self, table, state, split_fingerprint=training.split_fingerprint)
 
     def _weights(
@@ -254,27 +256,4 @@ def solution(response: np.ndarray, covariance: np.ndarray, effects: np.ndarray) 
         "schur": schur,
         "effects": schur @ effects.T @ inverse @ response,
         "sd": sd,
-    }
-
-
-def kernel_state(kernels: list[ConditionKernel], weights: np.ndarray) -> dict[str, np.ndarray]:
-    """Names and weights of all kernels, and those views that have weight, each once."""
-    names = [kernel.name for kernel in kernels] + [CELLS] * (len(weights) > len(kernels))
-    active = [int(k) for k in np.flatnonzero(weights[: len(kernels)])]
-    views: list[GeneView] = []
-    reach = []
-    for k in active:
-        view = kernels[k].view
-        if view is None:
-            reach.append((-1, kernels[k].local))
-            continue
-        if not any(view is other for other in views):
-            views.append(view)
-        reach.append((next(n for n, other in enumerate(views) if view is other), kernels[k].local))
-    state = {f"view.{n}.{key}": value for n, view in enumerate(views) for key, value in view.state().items()}
-    return state | {
-        "kernel.names": encode_text(names),
-        "kernel.weights": np.asarray(weights, dtype=np.float64),
-        "kernel.reach": np.array(reach, dtype=np.int64).reshape(len(active), 2),
-        "kernel.reach_weights": np.asarray(weights, dtype=np.float64)[active],
     }

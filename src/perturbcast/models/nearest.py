@@ -14,7 +14,8 @@ from perturbcast.data.prediction import Support
 from perturbcast.data.responses import ResponseTable
 from perturbcast.models.base import Answers, FittedModel, Model, ModelCard, TrainingData, decode_text, encode_text
 from perturbcast.models.fields import Range
-from perturbcast.models.gene_views import GeneView, restored_view
+from perturbcast.models.gene_views import GeneView
+from perturbcast.models.kernel_state import restored_views, view_state
 from perturbcast.models.knowledge_views import response_view, views_of
 from perturbcast.models.mean import mean_by_context
 
@@ -29,9 +30,7 @@ class FittedNearest(FittedModel):
 
     @cached_property
     def _views(self) -> list[GeneView]:
-        numbers = range(int(self._state["n_views"][0]))
-        starts = [f"view.{number}." for number in numbers]
-        return [restored_view({k[len(s) :]: v for k, v in self._state.items() if k.startswith(s)}) for s in starts]
+        return restored_views(self._state)
 
     @cached_property
     def _targets(self) -> list[str]:
@@ -115,7 +114,7 @@ class Nearest(Model):
         """The fitted model; with fewer than four training singles no neighbours are looked for."""
         table = training.responses
         targets, deviation, mean = target_deviations(table)
-        views = [view for view in views_of(training.knowledge) if view.form != "rbf"] + response_view(table)
+        views = [view for view in training.knowledge.derived(views_of) if view.form != "rbf"] + response_view(table)
         views = [view for view in views if view.knows(targets).sum() > 1] if len(targets) >= FEWEST_SINGLES else []
         likeness = likeness_by_view(views, targets, progress or Progress())
         ks = NEIGHBOURS if self.k is None else (self.k,)
@@ -131,11 +130,10 @@ class Nearest(Model):
             "mean": mean,
             "deviation": deviation,
             "targets": encode_text(targets),
-            "n_views": np.array([len(kept)]),
         }
         state |= {"k": np.array([k]), "share": np.array([share])}
         state["sd"] = left_out_sd(likeness.get(name), deviation, k=k, share=share)
-        state |= {f"view.{n}.{key}": array for n, view in enumerate(kept) for key, array in view.state().items()}
+        state |= view_state(kept)
         return FittedNearest(self, table, state, split_fingerprint=training.split_fingerprint)
 
 

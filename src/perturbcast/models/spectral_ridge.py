@@ -20,6 +20,7 @@ from perturbcast.models.fields import Range
 from perturbcast.models.fixed_effects import FixedEffects
 from perturbcast.models.holdouts import COMBINATIONS, TARGETS, holdouts, question_of
 from perturbcast.models.kernel_ridge import FEWEST_QUERIES
+from perturbcast.models.kernel_state import different, restored_views, view_state, views_in_use
 from perturbcast.models.knowledge_views import response_view, views_of
 from perturbcast.models.on_target import OnTarget
 from perturbcast.models.sharper_views import sharper_views
@@ -35,10 +36,9 @@ class FittedSpectralRidge(CalibratedAnswers):
     @cached_property
     def sides(self) -> list[Side]:
         """The solutions whose mean is predicted: of the usual views, and with further ones."""
-        found = []
-        for number in range(int(self._state["n_sides"][0])):
-            found.append(Side.restored(self.arrays_under(f"side.{number}.")))
-        return found
+        views = restored_views(self._state)
+        numbers = range(int(self._state["n_sides"][0]))
+        return [Side.restored(self.arrays_under(f"side.{number}."), views) for number in numbers]
 
     @cached_property
     def _training(self) -> Conditions:
@@ -139,16 +139,18 @@ class SpectralRidge(Model):
             response, own = OnTarget.set_aside(table)
             table = replace(table, response=response)
         scaled = Scaled.of(table, evenness=self.evenness)
-        usual = [*views_of(training.knowledge), *response_view(training.responses)]
-        more = sharper_views(training.knowledge) if self.more_views else []
+        usual = [*training.knowledge.derived(views_of), *response_view(training.responses)]
+        more = training.knowledge.derived(sharper_views) if self.more_views else []
         solutions = [
             Solution.of(table, scaled, views, search_limit=self.search_limit, seed=seed)
             for views in ([usual, [*usual, *more]] if more else [usual])
         ]
         state = {"own.effect": own, "level": scaled.level, "n_sides": np.array([len(solutions)])}
         state[f"gain.{TARGETS}"] = np.ones(1)
+        used = different(view for side in solutions for view in views_in_use(side.kernels, side.weights))
+        state |= view_state(used)
         for number, solution in enumerate(solutions):
-            state |= {f"side.{number}.{name}": array for name, array in solution.state(scaled).items()}
+            state |= {f"side.{number}.{name}": array for name, array in solution.state(scaled, used).items()}
         for kind in (TARGETS, COMBINATIONS):
             state |= _calibrated(table, scaled, solutions, kind=kind, folds=self.folds, seed=seed)
         return FittedSpectralRidge(self, training.responses, state, split_fingerprint=training.split_fingerprint)

@@ -10,8 +10,9 @@ from perturbcast.data.conditions import Query
 from perturbcast.data.responses import ResponseTable
 from perturbcast.models.condition_kernels import ConditionKernel, Conditions, kernels_for
 from perturbcast.models.fixed_effects import FixedEffects
-from perturbcast.models.gene_views import GeneView, restored_view
-from perturbcast.models.kernel_ridge import covariance_of, kernel_state
+from perturbcast.models.gene_views import GeneView
+from perturbcast.models.kernel_ridge import covariance_of
+from perturbcast.models.kernel_state import kernel_state, restored_kernels
 from perturbcast.models.leave_one_out import LeaveOneOut, best_factor, best_weights
 from perturbcast.models.spectral_fit import Axes, Solved, combined, left_out_of, solved
 
@@ -80,10 +81,13 @@ class Solution:
         """Responses less fixed effects that are predicted of rows left out together."""
         return scaled.response(left_out_of(self.parts, scaled.coordinates, rows))
 
-    def state(self, scaled: Scaled) -> dict[str, np.ndarray]:
-        """Arrays from which `Side.restored` predicts: dual weights and fixed effects of size (first) and genes."""
+    def state(self, scaled: Scaled, views: Sequence[GeneView]) -> dict[str, np.ndarray]:
+        """Arrays from which `Side.restored` predicts: dual weights and fixed effects of size (first) and genes.
+
+        `views` are those that all solutions together use.
+        """
         alpha, effects = combined(self.parts, scaled.coordinates.shape[1])
-        return kernel_state(self.kernels, self.weights) | {
+        return kernel_state(self.kernels, self.weights, views) | {
             "alpha": np.column_stack([alpha[:, :1], alpha[:, 1:] @ scaled.back]).astype(np.float32),
             "effects": np.column_stack([effects[:, :1], effects[:, 1:] @ scaled.back]),
         }
@@ -99,14 +103,9 @@ class Side:
     effects: Float[np.ndarray, "effect column"]
 
     @classmethod
-    def restored(cls, state: Mapping[str, np.ndarray]) -> "Side":
+    def restored(cls, state: Mapping[str, np.ndarray], views: Sequence[GeneView]) -> "Side":
         """The solution whose `state` this is."""
-        kernels = []
-        for number, local in state["kernel.reach"]:
-            prefix = f"view.{number}."
-            arrays = {key[len(prefix) :]: value for key, value in state.items() if key.startswith(prefix)}
-            kernels.append(ConditionKernel(restored_view(arrays) if arrays else None, local=bool(local)))
-        return cls(kernels, state["kernel.reach_weights"], state["alpha"], state["effects"])
+        return cls(restored_kernels(state, views), state["kernel.reach_weights"], state["alpha"], state["effects"])
 
     def predict(
         self, queries: Sequence[Query], effects: Float[np.ndarray, "query effect"], training: Conditions
