@@ -117,4 +117,5 @@ def test_a_view_of_both_solutions_is_kept_once():
     shared = {k.view.name for k in first.kernels if k.view} & {k.view.name for k in second.kernels if k.view}
     views = {id(k.view) for side in fitted.sides for k in side.kernels if k.view}
     names = {k.view.name for side in fitted.sides for k in side.kernels if k.view}
-    assert shared and len(views) == len(names)
+    assert shared
+    assert len(views) == len(names)
