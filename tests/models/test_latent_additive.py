@@ -10,7 +10,8 @@ from perturbcast.models.check_world import check_world
 from perturbcast.models.decoder_only import DecoderOnly
 from perturbcast.models.latent_additive import LatentAdditive
 from perturbcast.models.latent_additive_linear import LinearAdditive
-from perturbcast.models.pair_family import held_out_conditions, target_inputs
+from perturbcast.models.pair_family import held_out_conditions
+from perturbcast.models.target_inputs import target_inputs
 from perturbcast.nn.perturbench_net import DecoderOnlyNet, LatentAdditiveNet, LinearAdditiveNet, inverse_softplus
 
 MODELS = (LatentAdditive, DecoderOnly, LinearAdditive)

@@ -13,8 +13,9 @@ from perturbcast.models.embedding_ridge import ridge_state
 from perturbcast.models.latent_additive import LatentAdditive
 from perturbcast.models.left_out import left_out_errors
 from perturbcast.models.mean import Mean
-from perturbcast.models.pair_family import pairs_source, target_inputs
+from perturbcast.models.pair_family import pairs_source
 from perturbcast.models.scgen import Scgen
+from perturbcast.models.target_inputs import target_inputs
 
 
 @pytest.fixture(scope="module")

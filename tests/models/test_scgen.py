@@ -6,8 +6,9 @@ import pytest
 from perturbcast.data.conditions import Query, targets_of
 from perturbcast.errors import NeedsCells
 from perturbcast.models.check_world import check_world
-from perturbcast.models.pair_family import TargetInputs, pairs_source
+from perturbcast.models.pair_family import pairs_source
 from perturbcast.models.scgen import Scgen, condition_shifts, principal_cells
+from perturbcast.models.target_inputs import TargetInputs
 
 
 @pytest.fixture(scope="module")

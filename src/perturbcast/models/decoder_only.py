@@ -8,7 +8,8 @@ import numpy as np
 
 from perturbcast.models.base import ModelCard
 from perturbcast.models.fields import Range
-from perturbcast.models.pair_family import PairModel, TargetInputs
+from perturbcast.models.pair_family import PairModel
+from perturbcast.models.target_inputs import TargetInputs
 
 
 @dataclass(frozen=True)

@@ -84,8 +84,18 @@ def target_tables(knowledge: GeneKnowledge, responses: ResponseTable) -> dict[st
 
     Rows have unit length. Sparse views are turned to their leading principal axes.
     """
+    return knowledge.derived(tables_of) | response_tables(responses)
+
+
+def tables_of(knowledge: GeneKnowledge) -> dict[str, TargetFeatures]:
+    """The tables of the knowledge alone."""
     views = [view for view in knowledge.derived(views_of) if view.form == "cosine" and not view.heat]
-    return {view.name: _table(view) for view in [*views, *response_view(responses)]}
+    return {view.name: _table(view) for view in views}
+
+
+def response_tables(responses: ResponseTable) -> dict[str, TargetFeatures]:
+    """Co-expression in training; nothing of too few queries."""
+    return {view.name: _table(view) for view in response_view(responses)}
 
 
 def _table(view: GeneView) -> TargetFeatures:

@@ -13,7 +13,8 @@ from perturbcast.data.prediction import Support
 from perturbcast.genes.knowledge import GeneKnowledge
 from perturbcast.models.base import FittedModel, ModelCard, TrainingData
 from perturbcast.models.fields import Range
-from perturbcast.models.pair_family import FittedPairs, PairModel, TargetInputs
+from perturbcast.models.pair_family import FittedPairs, PairModel
+from perturbcast.models.target_inputs import TargetInputs
 
 if TYPE_CHECKING:
     from perturbcast.nn.cell_pairs import CellPairs

@@ -14,12 +14,12 @@ from perturbcast._progress import Progress
 from perturbcast.data.conditions import CONTROL, Query, targets_of
 from perturbcast.data.prediction import Support
 from perturbcast.data.screen import Screen
-from perturbcast.errors import CannotPredict, NotEnoughTraining, did_you_mean
-from perturbcast.models.base import FittedModel, Model, TrainingData, decode_text, encode_text
+from perturbcast.errors import NotEnoughTraining
+from perturbcast.models.base import FittedModel, Model, TrainingData
 from perturbcast.models.fields import Range
 from perturbcast.models.gears_fit import pairs_of
 from perturbcast.models.left_out import LeftOutErrors, left_out_errors
-from perturbcast.models.node_table import node_table
+from perturbcast.models.target_inputs import TargetInputs, target_inputs
 from perturbcast.models.trained_network import Cells, trained_network
 from perturbcast.models.training_cells import held_out_cells, training_cells
 
@@ -30,64 +30,6 @@ if TYPE_CHECKING:
 NET, GIVEN = "net.", "given."
 FEWEST_CONDITIONS = 5  # before some of them are left out to stop by
 MOST_CONTROLS = 128  # control cells of a context that predictions start from
-
-
-@dataclass(frozen=True)
-class TargetInputs:
-    """The inputs of each target: one for each training target by name, then what is known of it."""
-
-    names: tuple[str, ...]
-    n_own: int  # training targets, the first of the names
-    known: Float[np.ndarray, "target feature"]  # float16; no columns where only names are inputs
-
-    @property
-    def width(self) -> int:
-        """Inputs of a query."""
-        return self.n_own + self.known.shape[1]
-
-    @cached_property
-    def row(self) -> dict[str, int]:
-        """Row of each target."""
-        return {name: place for place, name in enumerate(self.names)}
-
-    def dose(self, condition: str) -> Float[np.ndarray, " input"]:
-        """Summed inputs of the targets; zeros for control. CannotPredict for a target of which there is nothing."""
-        found = np.zeros(self.width, dtype=np.float32)
-        missing = [target for target in targets_of(condition) if target not in self.row]
-        if missing:
-            named = ", ".join(map(repr, missing))
-            raise CannotPredict(f"nothing is known of {named}. {did_you_mean(missing[0], self.names)}")
-        for target in targets_of(condition):
-            place = self.row[target]
-            if place < self.n_own:
-                found[place] = 1.0
-            found[self.n_own :] += self.known[place]
-        return found
-
-    def state(self) -> dict[str, np.ndarray]:
-        """Arrays from which `restored` makes the inputs again."""
-        size = np.array([self.n_own], dtype=np.int64)
-        return {"inputs.names": encode_text(self.names), "inputs.own": size, "inputs.known": self.known}
-
-    @classmethod
-    def restored(cls, state: Mapping[str, np.ndarray]) -> "TargetInputs":
-        """The inputs whose `state` is among these arrays."""
-        names = tuple(decode_text(state["inputs.names"]))
-        return cls(names, int(state["inputs.own"][0]), np.asarray(state["inputs.known"]))
-
-
-def target_inputs(training: TrainingData, *, knowledge: bool) -> TargetInputs:
-    """Inputs of the training targets, and with `knowledge` of every gene that is known or measured."""
-    own = training.responses.targets
-    if not knowledge:
-        return TargetInputs(own, len(own), np.zeros((len(own), 0), dtype=np.float16))
-    table = training.responses
-    by_query = np.array(sorted(range(table.n_queries), key=lambda row: table.queries[row]), dtype=np.int64)
-    nodes = node_table(table.take(by_query), training.knowledge)
-    features = nodes.features / np.sqrt(nodes.features.shape[1])
-    informed = [name for name in nodes.names if nodes.informed[nodes.number[name]] and name not in set(own)]
-    names = (*own, *informed)
-    return TargetInputs(names, len(own), features[[nodes.number[name] for name in names]].astype(np.float16))
 
 
 class FittedPairs(FittedModel):

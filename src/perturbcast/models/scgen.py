@@ -17,7 +17,8 @@ from perturbcast.errors import CannotPredict
 from perturbcast.models.base import FittedModel, Model, ModelCard, TrainingData
 from perturbcast.models.fields import Range
 from perturbcast.models.left_out import LeftOutErrors, left_out_errors
-from perturbcast.models.pair_family import NET, TargetInputs, pairs_source, some_controls
+from perturbcast.models.pair_family import NET, pairs_source, some_controls
+from perturbcast.models.target_inputs import TargetInputs
 from perturbcast.models.trained_network import trained_network
 from perturbcast.models.training_cells import held_out_cells
 
