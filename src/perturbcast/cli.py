@@ -31,7 +31,7 @@ from perturbcast.cli_options import (
     with_reading_options,
     with_training_options,
 )
-from perturbcast.cli_studies import ablate, degrade
+from perturbcast.cli_studies import ablate, degrade, violins
 from perturbcast.errors import BadCondition, BadOption, MissingFile, PerturbcastError, UnknownOption
 
 if TYPE_CHECKING:
@@ -54,6 +54,7 @@ app.command()(efficiency)
 app.command()(clean)
 app.command()(ablate)
 app.command()(degrade)
+app.command()(violins)
 app.command()(explain)
 
 INTERRUPTED = 130  # exit status

@@ -1,4 +1,4 @@
-"""The verbs `perturbcast ablate` and `perturbcast degrade`: what a model owes to its parts, and to its graph."""
+"""The verbs `ablate`, `degrade` and `violins`: what a model owes to its parts and its graph, and single conditions."""
 
 from pathlib import Path
 from typing import Annotated, Any
@@ -127,6 +127,20 @@ def degrade(
         say=typer.echo,
     )
     _tell(write_study(study))
+
+
+def violins(
+    folder: Path,
+    *,
+    reference: Annotated[str, typer.Option(help="The model that all others are compared with, in pairs.")] = "mean",
+    split: Annotated[str | None, typer.Option(help="A rule that was benchmarked. Default: the first.")] = None,
+    out: Annotated[Path | None, typer.Option("--out", help="Where to write. Default: the benchmark's folder.")] = None,
+) -> None:
+    """Draw the scores of single conditions in a finished benchmark, DAC and Pearson-delta, a violin a model."""
+    from perturbcast.benchmarking.studies import conditions
+    from perturbcast.report.study_files import write_violins
+
+    _tell(write_violins(conditions(folder, out=out, reference=reference, split=split)))
 
 
 def _numbers(text: str) -> list[float]:

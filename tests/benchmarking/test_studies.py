@@ -10,14 +10,24 @@ from perturbcast.benchmarking import gene_maps as gene_map_module
 from perturbcast.benchmarking.gene_maps import gene_map, gene_maps, require_layout, separation
 from perturbcast.benchmarking.plan import NamedModel
 from perturbcast.benchmarking.run import benchmark
-from perturbcast.benchmarking.studies import INTACT, SHOWN, ablate, ablations_of, degrade, spoilt, studied, with_graphs
-from perturbcast.errors import BadOption, MissingExtra, NeedsKnowledge
+from perturbcast.benchmarking.studies import (
+    INTACT,
+    SHOWN,
+    ablate,
+    ablations_of,
+    conditions,
+    degrade,
+    spoilt,
+    studied,
+    with_graphs,
+)
+from perturbcast.errors import BadOption, MissingExtra, NeedsKnowledge, NotABenchmark
 from perturbcast.genes.knowledge import GeneKnowledge
 from perturbcast.metrics.base import all_metrics
 from perturbcast.models.check_world import check_world
 from perturbcast.models.registry import all_models, get_model
 from perturbcast.report.study_figures import DIRECTION, PEARSON, biotype_maps, violins, write_figure
-from perturbcast.report.study_files import write_study
+from perturbcast.report.study_files import write_study, write_violins
 
 
 @pytest.fixture(scope="module")
@@ -32,9 +42,18 @@ def test_every_ablation_of_a_card_is_a_model_of_its_own_name_and_differs_from_th
         for profile in (name, f"{name}:paper"):
             found = ablations_of(profile)
             labels = [named.label for named in found]
-            assert len(set(labels)) == len(labels) == len(model.card.ablations) + 1
+            assert len(set(labels)) == len(labels)
             assert all(label.startswith(f"{found[0].label}, ") for label in labels[1:])
-            assert sum(named.model == found[0].model for named in found[1:]) <= 1  # a profile may lack the part itself
+            assert all(named.model != found[0].model for named in found[1:])
+            if profile == name:
+                assert len(labels) == len(model.card.ablations) + 1
+
+
+def test_parts_that_a_profile_lacks_are_not_taken_away():
+    for profile in ("grape:paper", "grape:code"):
+        labels = {named.label.removeprefix(f"{profile}, ") for named in ablations_of(profile)}
+        assert not labels & {"nothing sent", "no prior graphs"}
+        assert {"text only", "sequence only", "fusion only", "no structure learning", "no biotypes"} < labels
 
 
 def test_model_without_parts_is_refused():
@@ -76,6 +95,24 @@ def test_study_names_what_was_taken_away_and_leaves_out_what_is_not_scored(train
     for given, direction in ((study, "DAC"), (without, "Direction accuracy")):
         titles = [axis.get_xlabel() for axis in violins(given).axes]
         assert titles == [f"{direction} of a condition", "Pearson Δ of a condition"]
+
+
+def test_finished_benchmark_is_drawn_condition_by_condition(training, tmp_path):
+    done = benchmark(training.responses, models=["nearest"], out=tmp_path / "run", folds=2)
+    study = conditions(tmp_path / "run", out=tmp_path / "study")
+    rows = study.table[(study.table["metric"] == "dac") & (study.table["model"] == "nearest")]
+    own = done.scores[(done.scores["metric"] == "dac") & (done.scores["gene_set"] == "all")]
+    by_model = own.groupby("model")["value"].mean()
+    assert rows["baseline"].tolist() == ["mean"]
+    assert rows["difference"].item() == pytest.approx(by_model["nearest"] - by_model["mean"])
+    assert [file.name for file in write_violins(study)] == ["study.md", "violins.png"]
+    assert {file.name for file in (tmp_path / "study").iterdir()} == {"study.md", "study.parquet", "violins.png"}
+    with pytest.raises(BadOption, match=r"no model 'meen'.*mean"):
+        conditions(tmp_path / "run", reference="meen")
+    with pytest.raises(BadOption, match="no split 'doubles'"):
+        conditions(tmp_path / "run", split="doubles")
+    with pytest.raises(NotABenchmark):
+        conditions(tmp_path)
 
 
 def test_graphs_keep_their_names_and_gene_sets_become_graphs(training):

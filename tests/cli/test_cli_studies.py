@@ -1,4 +1,4 @@
-"""`perturbcast ablate` and `perturbcast degrade` on the command line."""
+"""`perturbcast ablate`, `degrade` and `violins` on the command line."""
 
 import pytest
 
@@ -21,6 +21,18 @@ def test_degrade_writes_table_and_figure(world, tmp_path, capsys):
     assert "| permute 50% |" in (out / "study.md").read_text()
     assert (out / "spoilt_graphs.png").stat().st_size > 5000
     assert str(out / "study.md") in capsys.readouterr().out
+
+
+def test_violins_are_drawn_into_the_folder_of_the_benchmark(world, tmp_path, capsys):
+    out = tmp_path / "run"
+    command = ["benchmark", str(world / "screen.h5ad"), "--models", "linear", "--folds", "2", "--out", str(out)]
+    assert run(command) == 0
+    assert run(["violins", str(out)]) == 0
+    assert (out / "violins.png").stat().st_size > 5000
+    assert "DAC ↑" in (out / "study.md").read_text()
+    assert str(out / "violins.png") in capsys.readouterr().out
+    assert run(["violins", str(tmp_path)]) == 2
+    assert "scores.parquet" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(

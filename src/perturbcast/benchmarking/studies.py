@@ -15,7 +15,7 @@ from perturbcast.benchmarking.panel import REFUSED
 from perturbcast.benchmarking.plan import NamedModel, named_models
 from perturbcast.benchmarking.run import benchmark
 from perturbcast.benchmarking.store import write_table, write_text
-from perturbcast.errors import BadOption, NeedsKnowledge
+from perturbcast.errors import BadOption, NeedsKnowledge, NotABenchmark, did_you_mean
 from perturbcast.genes.degrade import degraded
 from perturbcast.genes.graphs import jaccard_graph
 from perturbcast.genes.knowledge import GeneKnowledge
@@ -46,12 +46,14 @@ class Study:
 
 
 def ablations_of(name: str, *, fields: Mapping[str, Any] | None = None) -> list[NamedModel]:
-    """A model and one for each of its ablations, those of its card and its profiles `no-...`; BadOption without any."""
+    """A model and one for each of its ablations, those of its card and its profiles `no-...`; BadOption without any.
+
+    Parts that a profile lacks anyway are left out.
+    """
     (full,) = named_models([name], fields=fields)
     card = full.model.card
-    found = [
-        NamedModel(f"{full.label}, {what}", replace(full.model, **changes)) for what, changes in card.ablations.items()
-    ]
+    changed = {what: replace(full.model, **changes) for what, changes in card.ablations.items()}
+    found = [NamedModel(f"{full.label}, {what}", model) for what, model in changed.items() if model != full.model]
     without = [profile for profile in card.profiles if profile.startswith("no-")]
     if without:
         found += named_models([f"{card.name}:{profile}" for profile in without], fields=fields)
@@ -141,6 +143,32 @@ def spoilt(knowledge: GeneKnowledge, way: str, share: float, *, seed: int) -> Ge
         name: replace(degraded(graph, way, share, seed=seed), name=name) for name, graph in knowledge.graphs.items()
     }
     return replace(knowledge, graphs=graphs)
+
+
+def conditions(
+    folder: str | Path, *, out: str | Path | None = None, reference: str = "mean", split: str | None = None
+) -> Study:
+    """A finished benchmark as a study of single conditions: every model beside `reference`, in pairs.
+
+    Written into `out`, or into the benchmark's folder. `split` is one of the rules that were benchmarked; by default
+    the first. NotABenchmark where the folder has no scores, BadOption for a reference or split that it does not have.
+    """
+    file = Path(folder) / "scores.parquet"
+    if not file.is_file():
+        raise NotABenchmark(f"{str(folder)!r} has no {file.name}.")
+    scores = pd.read_parquet(file)
+    rules = [str(rule) for rule in dict.fromkeys(scores["split"])]
+    scores = scores[scores["split"] == _one_of(rules, split or rules[0], "split")]
+    _one_of([str(model) for model in dict.fromkeys(scores["model"])], reference, "model")
+    target = Path(folder) if out is None else Path(out)
+    target.mkdir(parents=True, exist_ok=True)
+    return studied(target, scores, reference=reference)
+
+
+def _one_of(names: Sequence[str], name: str, what: str) -> str:
+    if name not in names:
+        raise BadOption(f"no {what} {name!r} was benchmarked. {did_you_mean(name, names)}")
+    return name
 
 
 def _labelled(scores: pd.DataFrame, label: str, *, seed: int) -> pd.DataFrame:

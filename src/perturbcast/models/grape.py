@@ -45,6 +45,7 @@ PUBLISHED: dict[str, Any] = {
     "mask": "zero",
     "reach": "all",
     "broadcast": False,
+    "prior_graphs": False,
     "batch_norm": True,
     "least_likeness": 0.6,
     "least_edge": 0.015,

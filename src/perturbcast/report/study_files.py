@@ -22,3 +22,10 @@ def write_study(study: Study, *, maps: Sequence[GeneMap] = ()) -> list[Path]:
         write_figure(biotype_maps(maps), study.folder / "gene_maps.png")
         written.append(study.folder / "gene_maps.png")
     return written if study.reference == INTACT else [*written, build_report(study.folder)]
+
+
+def write_violins(study: Study) -> list[Path]:
+    """Writes the violins of a finished benchmark beside its table; the files, in order."""
+    file = study.folder / "violins.png"
+    write_figure(violins(study), file)
+    return [study.folder / "study.md", file]
