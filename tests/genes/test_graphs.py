@@ -7,9 +7,10 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from scipy import sparse
 
 from perturbcast.errors import BadOption
-from perturbcast.genes.graphs import gene_sets_of, graph_of_edges, jaccard_graph, shared_sets_graph, strongest
+from perturbcast.genes.graphs import gene_sets_of, graph_of_edges, jaccard_graph, lots, shared_sets_graph, strongest
 from perturbcast.genes.knowledge import EmbeddingTable, align
 from perturbcast.genes.similarity import diffusion, idf_cosine, idf_weights, jaccard
 
@@ -117,6 +118,20 @@ def test_a_similarity_graph_of_some_genes_names_only_those():
     graph = jaccard_graph(SOME_SETS, genes=["G5", "?", "G1"])
     assert list(graph.genes) == ["G5", "G1"]
     assert graph.weights[0, 1] == pytest.approx(1 / 2)
+
+
+def test_drawn_ties_prefer_no_gene_and_do_not_hang_on_the_order_of_genes():
+    names = np.array([f"GENE{number:03d}" for number in range(200)], dtype=object)
+    everyone = sparse.csr_matrix(np.ones((200, 200)) - np.eye(200))
+    kept = strongest(everyone, 10, ties=(lots(names), lots(names))).toarray()
+    assert (kept.sum(axis=1) == 10).all()
+    assert kept.sum(axis=0).max() < 40  # by place, ten genes would be kept by all 200
+    order = np.random.default_rng(0).permutation(200)
+    shuffled = strongest(everyone, 10, ties=(lots(names[order]), lots(names[order]))).toarray()
+    np.testing.assert_array_equal(shuffled, kept[np.ix_(order, order)])
+    stronger = everyone.toarray()
+    stronger[:, :3] += np.where(stronger[:, :3] > 0, 1.0, 0.0)
+    assert strongest(sparse.csr_matrix(stronger), 10, ties=(lots(names), lots(names))).toarray()[3:, :3].all()
 
 
 def test_the_strongest_entries_of_each_row_are_kept_first_columns_first():

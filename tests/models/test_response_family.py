@@ -96,6 +96,20 @@ def test_nodes_begin_with_measured_genes_and_come_back_from_their_arrays(world):
         assert max(edges.source.max(), edges.destination.max()) < core.n_core
 
 
+def test_expression_in_control_cells_is_a_feature_of_measured_genes(world):
+    responses = world.training.responses
+    mean = np.random.default_rng(0).random(responses.control.shape)
+    spread = np.random.default_rng(1).random(responses.control.shape)
+    known = dataclasses.replace(responses, control=mean, control_variance=spread)
+    block = node_table(known, world.training.knowledge).blocks["control"].astype(float)
+    order = np.argsort(responses.genes.astype(str))
+    for column, told in enumerate((mean.mean(axis=0), np.sqrt(spread.mean(axis=0)))):
+        assert np.corrcoef(block[: len(order), column], told[order])[0, 1] > 0.999
+    assert not block[len(order) :].any()
+    unknown = dataclasses.replace(responses, control=np.full_like(mean, np.nan), control_variance=None)
+    assert "control" not in node_table(unknown, world.training.knowledge).blocks
+
+
 def test_edges_are_symmetric_without_loops(world):
     nodes = node_table(world.training.responses, world.training.knowledge)
     assert nodes.graphs

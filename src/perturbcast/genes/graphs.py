@@ -1,12 +1,13 @@
 """Gene graphs and gene sets as sparse matrices: from edge lists, shared sets and co-expression; unions and layers."""
 
+import zlib
 from collections.abc import Callable, Iterable, Sequence
 from functools import partial
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
-from jaxtyping import Float
+from jaxtyping import Float, Int
 from scipy import sparse
 
 from perturbcast.errors import BadOption
@@ -77,8 +78,9 @@ def jaccard_graph(
 ) -> GeneGraph:
     """The graph of genes whose weight is the Jaccard index of their sets, by sparse products in blocks of rows.
 
-    `genes`: only these (default all of the sets); `top`: keep the strongest edges of each gene, and their reverse;
-    `minimum`: keep weights above it. Undirected, without self-edges. Source: GEARS' GO graph (spec C.2).
+    `genes`: only these (default all of the sets); `top`: keep the strongest edges of each gene, and their reverse,
+    ties drawn by `lots`; `minimum`: keep weights above it. Undirected, without self-edges. Source: GEARS' GO graph
+    (spec C.2).
     """
     return _similarity_graph(sets, "jaccard", genes=genes, top=top, minimum=minimum)
 
@@ -97,6 +99,7 @@ def _similarity_graph(
     membership, known = sets.rows(asked)
     membership, names = membership[known], asked[known]
     set_weights = idf_weights(sets.membership) if measure == "idf cosine" else None
+    own_lots = lots(names)
     blocks = []
     for start in range(0, len(names), BLOCK):
         block = overlap_similarity(membership[start : start + BLOCK], membership, set_weights=set_weights)
@@ -104,20 +107,44 @@ def _similarity_graph(
         rows = np.repeat(np.arange(start, start + block.shape[0]), np.diff(block.indptr))
         block.data[rows == block.indices] = 0.0
         block.eliminate_zeros()
-        blocks.append(block if top is None else strongest(block, top))
+        ties = (own_lots[start : start + BLOCK], own_lots)
+        blocks.append(block if top is None else strongest(block, top, ties=ties))
     similar = sparse.csr_matrix(sparse.vstack(blocks)) if blocks else sparse.csr_matrix((0, 0))
     weights = sparse.csr_matrix(similar.maximum(similar.T))
     return GeneGraph(f"{sets.name} ({measure})", names, weights, source=sets.source)
 
 
-def strongest(matrix: sparse.csr_matrix, top: int) -> sparse.csr_matrix:
-    """Only the `top` largest entries of each row; ties at the edge go to the first columns."""
+def strongest(
+    matrix: sparse.csr_matrix,
+    top: int,
+    *,
+    ties: tuple[Int[np.ndarray, " row"], Int[np.ndarray, " column"]] | None = None,
+) -> sparse.csr_matrix:
+    """Only the `top` largest entries of each row; ties at the edge go to the first columns.
+
+    With `ties`, the `lots` of rows and columns, they are drawn instead: by what the lots of both ends give together,
+    so that no gene wins ties everywhere, and two genes draw alike from either end.
+    """
     rows = np.repeat(np.arange(matrix.shape[0]), np.diff(matrix.indptr))
-    order = np.lexsort((matrix.indices, -matrix.data, rows))
+    drawn = matrix.indices if ties is None else _mixed(ties[0][rows], ties[1][matrix.indices])
+    order = np.lexsort((matrix.indices, drawn, -matrix.data, rows))
     rank = np.empty(len(order), dtype=np.int64)
     rank[order] = np.arange(len(order)) - matrix.indptr[rows[order]]
     kept = rank < top
     return sparse.csr_matrix((matrix.data[kept], (rows[kept], matrix.indices[kept])), shape=matrix.shape)
+
+
+def lots(genes: Iterable[str]) -> Int[np.ndarray, " gene"]:
+    """A number for each gene that hangs on its name alone and follows no alphabet, to settle ties."""
+    return np.array([zlib.crc32(str(gene).encode()) for gene in genes], dtype=np.int64)
+
+
+def _mixed(left: np.ndarray, right: np.ndarray) -> np.ndarray:
+    """One number of two, the same whichever comes first; no order of `right` shines through."""
+    both = (left ^ right).astype(np.uint64)
+    both ^= both >> np.uint64(15)
+    both *= np.uint64(0x2C1B3C6D)  # an odd constant: the product scatters the bits
+    return (both ^ (both >> np.uint64(12))) & np.uint64(0xFFFFFFFF)
 
 
 def jaccard_top_graph(

@@ -7,7 +7,7 @@ from jaxtyping import Bool
 from scipy import sparse
 
 from perturbcast.data.responses import ResponseTable
-from perturbcast.genes.graphs import jaccard_graph, strongest
+from perturbcast.genes.graphs import jaccard_graph, lots, strongest
 from perturbcast.genes.knowledge import GeneGraph, GeneKnowledge, GeneSets, GeneTable
 from perturbcast.models.base import decode_text, encode_text
 from perturbcast.models.embeddings_of_targets import WIDTH, TargetFeatures, leading_axes, target_tables
@@ -19,6 +19,7 @@ LEAST_JACCARD = 0.1  # spec C-1
 LEAST_CORRELATION = 0.4  # spec C-2
 LARGEST_SET = 500  # genes; sharing a larger set says little, and makes the graph dense
 CODING = "protein_coding"  # biotype of Ensembl
+CONTROL = "control"  # name of the block of expression in control cells
 RESPONSES = "responses"  # name of the graph of co-responding measured genes
 
 
@@ -62,6 +63,7 @@ def node_table(responses: ResponseTable, knowledge: GeneKnowledge, *, reach: boo
     names = tuple(core + more)
     tables = target_tables(knowledge, responses)
     blocks = {name: _block(narrowed(table), names) for name, table in tables.items()}
+    blocks |= {CONTROL: control_block(responses, names)}
     graphs = {graph.name: _edges(graph, names) for graph in _graphs(responses, knowledge)}
     return NodeTable(
         names,
@@ -103,6 +105,26 @@ def _block(table: TargetFeatures, names: Sequence[str]) -> np.ndarray:
     return found
 
 
+def control_block(responses: ResponseTable, names: Sequence[str]) -> np.ndarray:
+    """(node, 1 or 2) mean and, where it is known, sd of expression in control cells, z-scored (spec B.1).
+
+    Zero for genes that are not measured, and where control is unknown or the same for all.
+
+    Differs from the specification: no detection rate, which a table of responses does not hold.
+    """
+    told = [np.nanmean(responses.control, axis=0)] if responses.has_control else []
+    if told and responses.control_variance is not None:
+        told.append(np.sqrt(np.nanmean(responses.control_variance, axis=0)))
+    scored = [(column - column.mean()) / sd for column in told if (sd := column.std()) > 0]
+    found = np.zeros((len(names), max(1, len(scored))), dtype=np.float16)
+    if scored:
+        place = {str(gene): row for row, gene in enumerate(responses.genes)}
+        rows = [(row, place[name]) for row, name in enumerate(names) if name in place]
+        to, at = (np.array(index) for index in zip(*rows, strict=True))
+        found[to] = np.stack(scored, axis=1)[at] / np.sqrt(len(scored))
+    return found
+
+
 def _graphs(responses: ResponseTable, knowledge: GeneKnowledge) -> list[GeneGraph]:
     """The graphs given, those of shared sets (C-1), and that of measured genes that respond alike."""
     found = [knowledge.graphs[name] for name in sorted(knowledge.graphs)]
@@ -130,18 +152,18 @@ def co_response_graph(responses: ResponseTable) -> list[GeneGraph]:
         alike = np.abs(unit @ unit.T)
         np.fill_diagonal(alike, 0.0)
         alike[alike < LEAST_CORRELATION] = 0.0
-        kept = strongest(sparse.csr_matrix(alike), EDGES_EACH)
+        kept = strongest(sparse.csr_matrix(alike), EDGES_EACH, ties=(lots(view.genes),) * 2)
         found.append(GeneGraph(RESPONSES, view.genes, sparse.csr_matrix(kept.maximum(kept.T))))
     return found
 
 
 def _edges(graph: GeneGraph, names: Sequence[str]) -> Edges:
-    """The strongest edges of each node, both ways, in order of source and destination."""
+    """The strongest edges of each node, ties drawn, both ways, in order of source and destination."""
     weights, _ = graph.between(names)
     symmetric = sparse.csr_matrix(weights.maximum(weights.T))
     symmetric.setdiag(0.0)
     symmetric.eliminate_zeros()
-    kept = strongest(symmetric, EDGES_EACH)
+    kept = strongest(symmetric, EDGES_EACH, ties=(lots(names),) * 2)
     both = sparse.coo_matrix(kept.maximum(kept.T))
     order = np.lexsort((both.col, both.row))
     return Edges(

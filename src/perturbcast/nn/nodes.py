@@ -27,8 +27,8 @@ class NodeTable:
     """Nodes by name, with features and graphs. The first `n_core` are the measured genes and then other targets.
 
     Measured genes come first, in order of name, so node i is `genes_sorted[i]`. `blocks` are features by source, each
-    (node, feature), rows of unit length or zero where the source does not know the gene. `non_coding` marks genes that
-    a gene table calls anything but protein-coding; empty where no table says.
+    (node, feature), rows of unit length (`control`: columns of equal variance), or zero where the source does not know
+    the gene. `non_coding` marks genes that a gene table calls anything but protein-coding; empty where no table says.
     """
 
     names: tuple[str, ...]
