@@ -8,6 +8,7 @@ import argparse
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 
 import perturbcast
 from perturbcast.benchmarking.paired import paired
@@ -19,10 +20,11 @@ from perturbcast.models.transfer import tables_from_responses
 ROOT = Path(__file__).resolve().parents[1]
 SHARED = ROOT.parent / "shared" / "data"
 KNOWLEDGE = [SHARED / "genes", SHARED / "networks"]
+N_BOOTSTRAP = 2000
 SHOWN = ("l2", "pearson_delta_perturbed", "pds_cosine", "pds_cosine_perturbed")
 
 
-def scores(into: Path, model: str, *, out: Path, knowledge: list[Path]):
+def scores(into: Path, model: str, *, out: Path, knowledge: list[Path]) -> pd.DataFrame:
     """Scores of a model on unseen singles, all genes."""
     done = perturbcast.benchmark(
         [into], models=[model], splits=["singles"], out=out, knowledge=knowledge, metrics_profile="core"
@@ -31,8 +33,18 @@ def scores(into: Path, model: str, *, out: Path, knowledge: list[Path]):
     return found.pivot_table(index="condition", columns="metric", values="value")
 
 
+def shown(given: pd.Series, without: pd.Series) -> str:
+    """Means without and with the tables, and the paired difference with a 95 % bootstrap interval over conditions."""
+    difference = paired(given.to_numpy(), without.to_numpy())
+    drawn = np.random.default_rng(0).integers(len(difference), size=(N_BOOTSTRAP, len(difference)))
+    low, high = np.percentile(difference[drawn].mean(axis=1), [2.5, 97.5])
+    change = f"{difference.mean():+.3f} [{low:+.3f}, {high:+.3f}]"
+    decided = f"**{change}**" if low > 0 or high < 0 else change
+    return f"{without.mean():.3f} → {given.mean():.3f} ({decided})"
+
+
 def main() -> None:
-    """Writes the tables; with --into also prints the paired differences."""
+    """Writes the tables; with --into also prints what they change, apart for targets perturbed in the other screen."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("screen", type=Path)
     parser.add_argument("--out", type=Path, required=True)
@@ -54,11 +66,14 @@ def main() -> None:
         print(f"{one.name}: knows {len(set(one.genes) & set(other.targets))} of {len(other.targets)} targets")
     without = scores(arguments.into, arguments.model, out=arguments.out / "without", knowledge=KNOWLEDGE)
     given = scores(arguments.into, arguments.model, out=arguments.out / "with", knowledge=[*KNOWLEDGE, *files])
-    for metric in SHOWN:
-        difference = paired(given[metric].to_numpy(), without[metric].to_numpy())
-        error = 1.96 * difference.std() / np.sqrt(len(difference))
-        print(f"{metric}: {without[metric].mean():.4f} without, {given[metric].mean():.4f} with,"
-              f" difference {difference.mean():+.4f} ± {error:.4f}")  # fmt: skip
+    known = given.index.isin(made.perturbed.genes)
+    groups = {"all": np.ones(len(known), dtype=bool), "perturbed there too": known, "not perturbed there": ~known}
+    print("| singles | " + " | ".join(SHOWN) + " |\n" + "|---" * (len(SHOWN) + 1) + "|")
+    for name, rows in groups.items():
+        if not rows.any():
+            continue
+        cells = [shown(given.loc[rows, metric], without.loc[rows, metric]) for metric in SHOWN]
+        print(f"| {name} ({rows.sum()}) | " + " | ".join(cells) + " |")
 
 
 if __name__ == "__main__":
