@@ -16,7 +16,7 @@ from perturbcast.data.screen import Screen
 from perturbcast.data.simulate import PERTURBATIONS, simulate
 from perturbcast.data.simulation.expectation import mean_log1p
 from perturbcast.data.simulation.network import HILL, NONCODING, REGULATOR, STEEPEST
-from perturbcast.data.simulation.vocabulary import THEMES
+from perturbcast.data.simulation.vocabulary import PSEUDOGENE, THEMES
 from perturbcast.errors import BadCondition, BadOption, OutputExists, UnknownContext, UnknownOption, UnknownTarget
 
 SMALL = {"n_cells": 400, "n_genes": 80, "n_targets": 10, "n_doubles": 6}
@@ -382,7 +382,7 @@ def test_gene_table_names_every_node_once(default):
     assert table["symbol"].is_unique
     assert table["ensembl_id"].is_unique
     assert table["ensembl_id"].str.fullmatch(r"ENSG\d{11}").all()
-    assert set(table["biotype"]) == {"protein_coding", "lncRNA"}
+    assert {"protein_coding", "lncRNA", PSEUDOGENE} < set(table["biotype"])
 
 
 # -------------------------------------------------------------------------------------------------- settings and files

@@ -3,6 +3,7 @@
 from collections.abc import Mapping, Sequence
 
 import numpy as np
+from jaxtyping import Int
 from scipy import sparse
 
 from perturbcast.errors import BadOption, NeedsKnowledge
@@ -53,12 +54,12 @@ def kmer_embedding(
     genes = sorted(gene for gene, sequence in sequences.items() if len(sequence) >= max(ks))
     if len(genes) < 3:
         raise NeedsKnowledge(f"{len(genes)} genes have a sequence of {max(ks)} bases; at least 3 are needed.")
-    codes, owner = _encoded([sequences[gene] for gene in genes])
+    codes, owner = encoded([sequences[gene] for gene in genes])
     shares = [_kmer_shares(codes, owner, k, len(genes)) for k in ks]
     return _reduced(name, genes, sparse.csr_matrix(sparse.hstack(shares)), n_components=n_components, seed=seed)
 
 
-def _encoded(sequences: Sequence[str]) -> tuple[np.ndarray, np.ndarray]:
+def encoded(sequences: Sequence[str]) -> tuple[np.ndarray, np.ndarray]:
     """All bases in one row as 0..3, or -1 for any other letter and between sequences; and whose each base is."""
     letters = np.frombuffer("|".join(sequences).encode("ascii", "replace").upper(), dtype=np.uint8)
     code_of = np.full(256, -1, dtype=np.int64)
@@ -68,16 +69,24 @@ def _encoded(sequences: Sequence[str]) -> tuple[np.ndarray, np.ndarray]:
     return code_of[letters], owner
 
 
-def _kmer_shares(codes: np.ndarray, owner: np.ndarray, k: int, n_genes: int) -> sparse.csr_matrix:
-    """Square root of the share of each k-mer (of both strands) among those of a gene: (gene, k-mer seen)."""
-    n_places = len(codes) - k + 1
+def kmer_counts(
+    codes: Int[np.ndarray, " place"], owner: Int[np.ndarray, " place"], k: int, n_genes: int
+) -> tuple[sparse.csr_matrix, Int[np.ndarray, " word"]]:
+    """Counts (gene, k-mer seen), and the k-mers as numbers of base four: the lesser of both strands."""
+    n_places = max(len(codes) - k + 1, 0)
     windows = [codes[shift : shift + n_places] for shift in range(k)]
     sound = np.logical_and.reduce([window >= 0 for window in windows])
     forward = sum(window * 4 ** (k - 1 - shift) for shift, window in enumerate(windows))
     reverse = sum((3 - window) * 4**shift for shift, window in enumerate(windows))
     seen, column = np.unique(np.minimum(forward, reverse)[sound], return_inverse=True)
     rows = owner[:n_places][sound]
-    counts = sparse.csr_matrix((np.ones(len(rows)), (rows, column)), shape=(n_genes, max(len(seen), 1)))
+    counts = sparse.csr_matrix((np.ones(len(rows)), (rows, column)), shape=(n_genes, len(seen)))
+    return counts, seen.astype(np.int64)
+
+
+def _kmer_shares(codes: np.ndarray, owner: np.ndarray, k: int, n_genes: int) -> sparse.csr_matrix:
+    """Square root of the share of each k-mer (of both strands) among those of a gene: (gene, k-mer seen)."""
+    counts, _ = kmer_counts(codes, owner, k, n_genes)
     total = np.maximum(np.asarray(counts.sum(axis=1)).ravel(), 1.0)
     return sparse.csr_matrix(sparse.diags_array(1.0 / total) @ counts).sqrt()
 

@@ -4,15 +4,17 @@ import numpy as np
 import pandas as pd
 from jaxtyping import Float
 
-from perturbcast.data.simulation.network import NONCODING, REGULATOR, TrueNetwork
+from perturbcast.data.simulation.network import MITOCHONDRIAL, NONCODING, REGULATOR, TrueNetwork
 from perturbcast.data.simulation.settings import WorldSettings
-from perturbcast.data.simulation.vocabulary import theme_of
+from perturbcast.data.simulation.vocabulary import PSEUDOGENE, rna_of, theme_of
 
 UNKNOWN = 0.15  # share of genes whose text says nothing
 RIGHT_WORD = 0.6  # probability that a key word is of the gene's own module, else of a random one
 SAYS_ROLE, SAYS_SIGN, SAYS_REGULATOR = 0.8, 0.5, 0.25
 PROMOTER, MOTIF = 240, 10  # bases
 SITE, MISMATCH, DECOYS = 0.6, 0.08, 1.0  # a regulator's motif is there; a base of it is wrong; random motifs per gene
+CODE, FOREIGN = 3, 0.5  # motifs of a module; sites of any module per site of the own one
+MISNAMED = 0.2  # genes with a random biotype, per gene that could be told and is
 RECALL, PRECISION = 0.5, 0.5  # of the prior graph
 SET_RECALL, SET_FOREIGN, SET_DECOYS = 0.6, 0.25, 0.5  # members kept, foreign members, decoy sets per real set
 FEATURES, EMBEDDING_NOISE = 32, 0.8  # of the embedding table: noise per feature relative to its signal
@@ -36,10 +38,28 @@ def gene_table(network: TrueNetwork, settings: WorldSettings) -> pd.DataFrame:
             "symbol": network.genes,
             "ensembl_id": np.array([f"ENSG9{value:010d}" for value in number], dtype=object),
             "synonyms": np.array([f"SIM{value:06d}|S-{value:06d}" for value in number], dtype=object),
-            "biotype": network.biotype,
+            "biotype": biotypes(network, settings),
             "description": np.array(descriptions, dtype=object),
         }
     )
+
+
+def biotypes(network: TrueNetwork, settings: WorldSettings) -> np.ndarray:
+    """(node,) object: protein_coding or lncRNA; with probability `telling_biotypes` what a gene does is told.
+
+    A gene that regulates nothing is then a pseudogene, and one that does has the RNA that goes with the theme of its
+    module, such as snoRNA with ribosome biogenesis, if there is one. Some are random ones of all these.
+    """
+    rng = settings.stream("biotypes")
+    n_nodes = len(network.genes)
+    typical = np.array([rna_of(int(module)) for module in network.module], dtype=object)
+    truly = np.where(network.out_degree == 0, PSEUDOGENE, typical)
+    nuclear = network.role != MITOCHONDRIAL
+    told = nuclear & (truly != "") & (rng.random(n_nodes) < settings.telling_biotypes)
+    found = np.where(told, truly, network.biotype)
+    drawn = rng.choice(np.unique(found.astype(str)), n_nodes).astype(object)
+    wrong = nuclear & (rng.random(n_nodes) < MISNAMED * settings.telling_biotypes)
+    return np.where(wrong, drawn, found).astype(object)
 
 
 def gene_texts(network: TrueNetwork, settings: WorldSettings) -> dict[str, str]:
@@ -78,23 +98,45 @@ def _theme_phrase(node: int, network: TrueNetwork, rng: np.random.Generator) -> 
 
 
 def promoters(network: TrueNetwork, settings: WorldSettings) -> dict[str, str]:
-    """A promoter of 240 bases per gene: random bases with sites of most of its regulators, and of some others."""
+    """A promoter of 240 bases per gene: sites of most of its regulators and of its module's code, and false ones."""
     rng = settings.stream("promoters")
     n_nodes = len(network.genes)
     motifs = rng.integers(0, 4, (n_nodes, MOTIF))
     bases = rng.integers(0, 4, (n_nodes, PROMOTER))
     regulators = network.weights.tocsc()
     all_regulators = np.flatnonzero(network.out_degree > 0)
+    code = _code_sites(network, settings)
     for node in range(n_nodes):
         source = regulators.indices[regulators.indptr[node] : regulators.indptr[node + 1]]
         sites = source[rng.random(len(source)) < SITE]
         if len(all_regulators):
             sites = np.concatenate([sites, rng.choice(all_regulators, rng.poisson(DECOYS))])
-        slots = rng.permutation(PROMOTER // MOTIF)[: len(sites)]
+        slots = rng.permutation(PROMOTER // MOTIF)
         for slot, site in zip(slots, sites, strict=False):  # a promoter full of sites drops the rest
             wrong = rng.random(MOTIF) < MISMATCH
             bases[node, slot * MOTIF : (slot + 1) * MOTIF] = np.where(wrong, rng.integers(0, 4, MOTIF), motifs[site])
+        for slot, site in zip(slots[len(sites) :], code[node], strict=False):
+            bases[node, slot * MOTIF : (slot + 1) * MOTIF] = site
     return {str(symbol): "".join(BASES[row]) for symbol, row in zip(network.genes, bases, strict=True)}
+
+
+def _code_sites(network: TrueNetwork, settings: WorldSettings) -> list[np.ndarray]:
+    """Per node, (site, base): what stands in its promoter of the motifs that genes of one module share.
+
+    Genes that act together answer to common factors that no screen perturbs; here three motifs per module.
+    """
+    rng = settings.stream("promoter code")
+    motifs = rng.integers(0, 4, (network.n_modules, CODE, MOTIF))
+    every = motifs.reshape(-1, MOTIF)
+    sites = []
+    for module in network.module:
+        own = motifs[module][rng.random(CODE) < settings.promoter_code]
+        n_foreign = rng.poisson(FOREIGN * CODE * settings.promoter_code)
+        drawn = np.concatenate([own, every[rng.integers(0, len(every), n_foreign)]])
+        drawn = np.where(rng.random((len(drawn), 1)) < 0.5, drawn, 3 - drawn[:, ::-1])  # on either strand
+        wrong = rng.random(drawn.shape) < MISMATCH
+        sites.append(np.where(wrong, rng.integers(0, 4, drawn.shape), drawn))
+    return sites
 
 
 def prior_graph(network: TrueNetwork, settings: WorldSettings) -> pd.DataFrame:

@@ -33,6 +33,8 @@ RANGES: dict[str, tuple[float, float]] = {
     "noncoding": (0.0, 0.5),
     "unmeasured": (0.0, 1.0),
     "batch_effect": (0.0, 1.0),
+    "promoter_code": (0.0, 1.0),
+    "telling_biotypes": (0.0, 1.0),
 }
 
 
@@ -62,6 +64,8 @@ class WorldSettings:
     noncoding: float = 0.15  # share of genes that are long non-coding RNA
     unmeasured: float = 0.1  # share of targets that are not among the measured genes
     batch_effect: float = 0.1  # sd of the ln shift of a gene in a batch
+    promoter_code: float = 0.6  # probability that a motif of its module stands in a gene's promoter; 0: no such motifs
+    telling_biotypes: float = 0.4  # share of genes whose biotype tells something of what they do, where it could
 
     def __post_init__(self) -> None:
         for name, (low, high) in RANGES.items():

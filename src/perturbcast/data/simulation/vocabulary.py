@@ -26,6 +26,23 @@ _WORDS = {
     "cytoskeleton": "actin myosin filament microtubule motility tubulin contraction lamellipodium",
     "neuronal development": "axon synapse neuron dendrite guidance neurotransmitter cortex myelin",
 }
+# Small RNAs and segments known for a part in the theme: snoRNA guide ribosome assembly, 7SL (misc_RNA) secretion,
+# miR-451 blood, miR-223 myeloid cells, miR-33 cholesterol, miR-210 hypoxia, miR-124 neurons, XIST chromatin.
+_RNA = {
+    "interferon signalling": "TR_C_gene",
+    "ribosome biogenesis": "snoRNA",
+    "unfolded protein response": "misc_RNA",
+    "erythroid differentiation": "miRNA",
+    "myeloid differentiation": "miRNA",
+    "cholesterol synthesis": "miRNA",
+    "oxidative phosphorylation": "Mt_tRNA",
+    "chromatin remodelling": "lncRNA",
+    "RNA splicing": "snRNA",
+    "hypoxia response": "miRNA",
+    "autophagy": "vault_RNA",
+    "neuronal development": "miRNA",
+}
+PSEUDOGENE = "processed_pseudogene"
 THEMES: tuple[tuple[str, tuple[str, ...]], ...] = tuple((name, tuple(words.split())) for name, words in _WORDS.items())
 
 
@@ -34,3 +51,8 @@ def theme_of(module: int) -> tuple[str, tuple[str, ...]]:
     name, words = THEMES[module % len(THEMES)]
     turn = module // len(THEMES)
     return (name if turn == 0 else f"{name} {turn + 1}"), words
+
+
+def rna_of(module: int) -> str:
+    """Biotype, as Ensembl calls it, of the RNA genes that go with the theme of a module; "" if none does."""
+    return _RNA.get(THEMES[module % len(THEMES)][0], "")
