@@ -7,7 +7,7 @@ import pandas as pd
 import pytest
 
 from perturbcast.benchmarking import gene_maps as gene_map_module
-from perturbcast.benchmarking.gene_maps import gene_map, gene_maps, require_layout, separation
+from perturbcast.benchmarking.gene_maps import gene_map, gene_maps, read_maps, require_layout, separation
 from perturbcast.benchmarking.plan import NamedModel
 from perturbcast.benchmarking.run import benchmark
 from perturbcast.benchmarking.studies import (
@@ -22,10 +22,11 @@ from perturbcast.benchmarking.studies import (
     with_graphs,
 )
 from perturbcast.errors import BadOption, MissingExtra, NeedsKnowledge, NotABenchmark
-from perturbcast.genes.knowledge import GeneKnowledge
+from perturbcast.genes.knowledge import GeneKnowledge, GeneTable
 from perturbcast.metrics.base import all_metrics
 from perturbcast.models.check_world import check_world
 from perturbcast.models.registry import all_models, get_model
+from perturbcast.report.build import build_report
 from perturbcast.report.study_figures import DIRECTION, PEARSON, biotype_maps, violins, write_figure
 from perturbcast.report.study_files import write_study, write_violins
 
@@ -107,6 +108,11 @@ def test_finished_benchmark_is_drawn_condition_by_condition(training, tmp_path):
     assert rows["difference"].item() == pytest.approx(by_model["nearest"] - by_model["mean"])
     assert [file.name for file in write_violins(study)] == ["study.md", "violins.png"]
     assert {file.name for file in (tmp_path / "study").iterdir()} == {"study.md", "study.parquet", "violins.png"}
+    assert "Change against" not in build_report(tmp_path / "run").read_text()
+    conditions(tmp_path / "run")
+    page = build_report(tmp_path / "run").read_text()
+    assert "Change against mean" in page
+    assert "Direction and correlation of single conditions" in page
     with pytest.raises(BadOption, match=r"no model 'meen'.*mean"):
         conditions(tmp_path / "run", reference="meen")
     with pytest.raises(BadOption, match="no split 'doubles'"):
@@ -134,8 +140,31 @@ def test_separation_is_one_for_clusters_and_none_for_noise(tmp_path):
     assert abs(separation(noise, marked)) < 0.1
     found = gene_map("clusters", noise + 20 * marked[:, None], marked)
     assert found.separation == pytest.approx(1.0)
+    assert 0 < found.by_chance < 0.1
+    by_noise = [gene_map("noise", rng.normal(size=(60, 4)), rng.permutation(marked[:60])) for _ in range(30)]
+    assert 1 - sum(entry.separation <= entry.by_chance for entry in by_noise) / 30 < 0.2  # of 5 % that are expected
     write_figure(biotype_maps([found, found]), tmp_path / "maps.png")
     assert (tmp_path / "maps.png").stat().st_size > 5000
+
+
+def test_maps_of_genes_by_biotype_are_kept_as_a_table_and_read_again(training, tmp_path):
+    names = [str(gene) for gene in training.responses.genes]
+    biotype = ["lncRNA" if place % 3 == 0 else "protein_coding" for place in range(len(names))]
+    table = GeneTable(pd.DataFrame({"symbol": names, "ensembl_id": "", "biotype": biotype}))
+    singles = np.flatnonzero(["+" not in query.condition for query in training.responses.queries])
+    known = replace(training.knowledge, table=table)
+    given = replace(training, responses=training.responses.take(singles), knowledge=known)
+    model = get_model("grape", **dict(get_model("grape").card.quick) | {"max_steps": 1})
+    maps = gene_maps(model, given, out=tmp_path)
+    assert [entry.title for entry in maps[-2:]] == ["learned", "learned, shuffled biotypes"]
+    assert all(entry.title.startswith("given: ") for entry in maps[:-2])
+    assert maps[-1].non_coding.sum() == pytest.approx(maps[0].non_coding.sum(), abs=3)  # unmeasured targets take part
+    assert not np.array_equal(maps[-1].non_coding, maps[0].non_coding)
+    for found, kept in zip(maps, read_maps(tmp_path), strict=True):
+        np.testing.assert_array_equal(kept.place, found.place)
+        np.testing.assert_array_equal(kept.non_coding, found.non_coding)
+        assert (kept.title, kept.separation, kept.by_chance) == (found.title, found.separation, found.by_chance)
+    assert not read_maps(tmp_path / "nowhere")
 
 
 def test_layouts_place_genes_in_the_plane_and_leave_separation_as_it_is():

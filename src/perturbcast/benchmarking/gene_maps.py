@@ -1,6 +1,7 @@
 """Maps of genes by biotype, as given and as learned, with a control of shuffled biotypes (GRAPE, Fig. 3)."""
 
 import warnings
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from importlib.util import find_spec
 from pathlib import Path
@@ -8,7 +9,7 @@ from typing import Any, Literal, Protocol, get_args, runtime_checkable
 
 import numpy as np
 import pandas as pd
-from jaxtyping import Bool, Float
+from jaxtyping import Bool, Float, Int
 
 from perturbcast.benchmarking.store import write_table
 from perturbcast.errors import BadOption, MissingExtra, did_you_mean
@@ -18,6 +19,8 @@ Layout = Literal["pca", "tsne", "umap"]  # of a map: principal axes, t-SNE, or U
 LAYOUTS: tuple[Layout, ...] = get_args(Layout)
 NEIGHBOURS = 10
 AXES = 20  # leading principal axes in which neighbours are looked for
+N_SHUFFLES, UPPER = 200, 0.95  # of labels, for the separation that chance alone reaches
+TABLE = "gene_maps.parquet"
 
 
 @runtime_checkable
@@ -38,6 +41,7 @@ class GeneMap:
     place: Float[np.ndarray, "gene 2"]
     non_coding: Bool[np.ndarray, " gene"]
     separation: float  # 1: neighbours always agree; 0: as often as by chance
+    by_chance: float  # 95 % of shuffled labels on the same places separate less
     layout: str = "pca"
 
 
@@ -48,27 +52,46 @@ def gene_maps(
 
     Separation of given features says what they tell of biotypes. Relations by biotype give coding and other genes
     different weights, so learned states separate whatever labels they are given: the control shows how much of it that
-    is. Empty for models without states or biotypes, or if one kind has no measured gene. `out` is a folder for a table.
-    MissingExtra for `umap` without the package umap-learn.
+    is. Empty for models without states or biotypes, or if one kind has no measured gene. `out` is a folder for a table
+    of all places. MissingExtra for `umap` without the package umap-learn.
     """
     require_layout(layout)
     if not any(entry == "biotypes" for entry in model.__dataclass_fields__) or training.knowledge.table is None:
         return []
     maps: list[GeneMap] = []
+    genes: Sequence[str] = ()
     for title, kind in (("learned", "real"), ("learned, shuffled biotypes", "shuffled")):
         fitted = replace(model, **{"biotypes": kind}).fit(training, seed=seed)
         assert isinstance(fitted, KnowsGenes)
         marked = np.asarray(fitted.nodes.non_coding)[: fitted.nodes.n_measured]
         if marked.all() or not marked.any():
             return []
-        states = fitted.gene_states()
+        states, genes = fitted.gene_states(), fitted.nodes.names[: fitted.nodes.n_measured]
         if kind == "real":
             given = [name for name in states if name != "learned"]
             maps += [gene_map(name, states[name], marked, layout=layout, seed=seed) for name in given]
         maps.append(gene_map(title, states["learned"], marked, layout=layout, seed=seed))
     if out is not None:
-        table = pd.DataFrame({"map": [entry.title for entry in maps], "separation": [m.separation for m in maps]})
-        write_table(table, out / "gene_maps.parquet")
+        write_table(pd.concat([_rows(found, genes) for found in maps], ignore_index=True), out / TABLE)
+    return maps
+
+
+def _rows(found: GeneMap, genes: Sequence[str]) -> pd.DataFrame:
+    """A row per gene: which map, where, and of which kind; what holds for the map is repeated."""
+    x, y = found.place.T
+    rows = pd.DataFrame({"map": found.title, "gene": list(genes), "x": x, "y": y, "non_coding": found.non_coding})
+    return rows.assign(separation=found.separation, by_chance=found.by_chance, layout=found.layout)
+
+
+def read_maps(folder: Path) -> list[GeneMap]:
+    """The maps whose table is in a folder; none where there is no such table."""
+    if not (folder / TABLE).is_file():
+        return []
+    maps = []
+    for title, rows in pd.read_parquet(folder / TABLE).groupby("map", sort=False):
+        place, first = rows[["x", "y"]].to_numpy(), rows.iloc[0]
+        held = float(first["separation"]), float(first["by_chance"]), str(first["layout"])
+        maps.append(GeneMap(str(title), place, rows["non_coding"].to_numpy(dtype=bool), *held))
     return maps
 
 
@@ -90,7 +113,10 @@ def gene_map(
     left, size, _ = np.linalg.svd(centred, full_matrices=False)
     axes = left[:, :AXES] * size[:AXES]
     place = placed(axes, layout=layout, seed=seed)
-    return GeneMap(title, place, non_coding, separation(axes, non_coding), layout)
+    near = nearest_genes(axes)
+    rng = np.random.default_rng(seed)
+    shuffled = [agreement(near, rng.permutation(non_coding)) for _ in range(N_SHUFFLES)]
+    return GeneMap(title, place, non_coding, agreement(near, non_coding), float(np.quantile(shuffled, UPPER)), layout)
 
 
 def placed(axes: Float[np.ndarray, "gene axis"], *, layout: Layout, seed: int) -> Float[np.ndarray, "gene 2"]:
@@ -116,11 +142,20 @@ def _by_umap(axes: np.ndarray, *, seed: int) -> np.ndarray:
 
 def separation(states: Float[np.ndarray, "gene axis"], non_coding: Bool[np.ndarray, " gene"]) -> float:
     """How much more often than by chance the 10 nearest genes are of one's own kind, both kinds weighing the same."""
+    return agreement(nearest_genes(states), non_coding)
+
+
+def nearest_genes(states: Float[np.ndarray, "gene axis"]) -> Int[np.ndarray, "gene near"]:
+    """The 10 nearest other genes of every gene, in no order."""
     square = (states**2).sum(axis=1)
     distance = square[:, None] + square[None, :] - 2 * states @ states.T
     np.fill_diagonal(distance, np.inf)
     kept = min(NEIGHBOURS, len(states) - 1)
-    near = np.argpartition(distance, kept - 1, axis=1)[:, :kept]
+    return np.argpartition(distance, kept - 1, axis=1)[:, :kept]
+
+
+def agreement(near: Int[np.ndarray, "gene near"], non_coding: Bool[np.ndarray, " gene"]) -> float:
+    """Share of neighbours of a gene's own kind, above chance and over what is left to reach; mean of both kinds."""
     same = (non_coding[near] == non_coding[:, None]).mean(axis=1)
     found = []
     for kind in (False, True):

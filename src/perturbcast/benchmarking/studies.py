@@ -24,6 +24,7 @@ PERMUTE = "permute"
 WAYS = ("remove", "add", "rewire", PERMUTE)  # B.4 a to d
 SHARES = (0.10, 0.25, 0.50)  # B.4
 INTACT = "intact"
+TABLE = "study.parquet"
 EDGES_EACH, LEAST_JACCARD = 20, 0.1  # of graphs made from gene sets; spec C-1
 SHOWN = {  # metric and gene set of the tables and figures, with a short title
     ("l2", "all-notarget"): "L2 error",
@@ -182,7 +183,7 @@ def studied(folder: Path, scores: pd.DataFrame, *, reference: str) -> Study:
     """The study, its table written as parquet and as text."""
     shown = pd.Series(list(zip(scores["metric"], scores["gene_set"], strict=True)), index=scores.index).isin(SHOWN)
     table = summarise(scores[shown | (scores["metric"] == REFUSED)], baselines=(reference,))
-    write_table(table, folder / "study.parquet")
+    write_table(table, folder / TABLE)
     write_text(markdown(table, reference=reference), folder / "study.md")
     return Study(folder, reference, scores, table)
 

@@ -21,6 +21,7 @@ from perturbcast.report.figures import (
     violins,
 )
 from perturbcast.report.network_section import NetworkView, network_views
+from perturbcast.report.study_section import study_views
 from perturbcast.report.summary import CEILING, Headline, Section, Tables, best_model, read_tables, rows_of, sections_of
 
 BOUNDS = ("floor", "ceiling")
@@ -222,7 +223,9 @@ def figures_of(tables: Tables, section: Section) -> list[PageFigure]:
         violins_figure(tables, section),
         strata_figure(tables, section),
     ]
-    return [figure for figure in made if figure is not None]
+    studied = study_views(tables.folder, tables.scores, dataset=section.dataset, split=section.split)
+    of_study = [PageFigure(title, to_svg(figure), caption) for title, figure, caption in studied]
+    return [*(figure for figure in made if figure is not None), *of_study]
 
 
 def part_of(tables: Tables, section: Section) -> pd.DataFrame:

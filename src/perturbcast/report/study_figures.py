@@ -127,7 +127,7 @@ def biotype_maps(maps: Sequence[GeneMap]) -> "Figure":
         for kind, colour, size in ((False, OTHER, 4), (True, FLOOR, 7)):
             rows = found.non_coding == kind
             axis.scatter(*found.place[rows].T, s=size, color=colour, label="non-coding" if kind else "coding", lw=0)
-        axis.set_title(f"{found.title}\nseparation {found.separation:.2f}", fontsize=9)
+        axis.set_title(f"{found.title}\nseparation {found.separation:.2f} (chance {found.by_chance:.2f})", fontsize=9)
         axis.set_xticks([])
         axis.set_yticks([])
         axis.set_xlabel(f"first axis of {LAYOUT_NAMES[found.layout]}", color=MUTED)
