@@ -88,6 +88,20 @@ def test_largest_entries_of_each_row_are_kept():
     np.testing.assert_array_equal(largest_per_row(matrix, keep=2).toarray(), [[0, 5, 3, 0], [0, 0, 2, 0], [4, 0, 0, 3]])
 
 
+@pytest.mark.parametrize(("n_bases", "read"), [(160, True), (60, False), (6000, False)])
+def test_sites_that_promoters_share_make_genes_alike_but_not_in_core_promoters(n_bases, read):
+    rng = np.random.default_rng(0)
+    sequences = {f"G{number}": "".join(rng.choice(list("ACGT"), n_bases)) for number in range(40)}
+    for number in range(0, 40, 4):
+        sequences[f"G{number}"] = "GATTACAGCC" + sequences[f"G{number}"][10:]
+    views = {view.name: view for view in views_of(GeneKnowledge(sequences=sequences))}
+    assert ("sequence:sites" in views) == read
+    if read:
+        sites = views["sequence:sites"]
+        rows = sites.rows(["G0", "G4", "G1"])
+        assert np.allclose(sites.kernel(rows, rows)[0], [1, 1, 0], atol=0.2)
+
+
 def test_rare_sets_count_more_than_common_ones():
     membership = sparse.csr_matrix(np.array([[1.0, 1, 0], [1, 1, 0], [1, 0, 1], [1, 0, 0]]))
     sets = GeneSets("sets", GENES[:4], ("common", "rare", "own"), membership)

@@ -9,12 +9,14 @@ from scipy import sparse
 
 from perturbcast.data.responses import ResponseTable
 from perturbcast.genes.knowledge import EmbeddingTable, GeneGraph, GeneKnowledge, GeneSets
+from perturbcast.genes.motifs import motif_sets
 from perturbcast.models.gene_views import GeneView, known_rows, normalised
 
 HEAT_TIMES = (1.0, 3.0)  # of exp(-tL): about one and three steps away
 MOST_FEATURES = 256  # wider embedding tables are turned to their principal axes
 RESPONSE_AXES = 20  # principal axes of training responses in which genes are compared
 KMER = 4  # length of sequence words
+PROMOTER = (100, 5000)  # bases: where sites of regulators are looked for
 RAREST, MOST_COMMON = 2, 0.2  # words in fewer texts, or in a larger share of texts, say nothing of likeness
 WORD = re.compile(r"[a-z0-9][a-z0-9-]{2,}")
 
@@ -101,7 +103,21 @@ def text_views(texts: Mapping[str, str]) -> list[GeneView]:
 
 
 def sequence_views(sequences: Mapping[str, str]) -> list[GeneView]:
-    """Shares of the words of four bases, relative to the mean gene."""
+    """Shares of the words of four bases, relative to the mean gene; and sites that promoters share."""
+    return [*_word_views(sequences), *site_views(sequences)]
+
+
+def site_views(sequences: Mapping[str, str]) -> list[GeneView]:
+    """Over-represented words of eight bases in promoters, rare ones counting more; none where no word is.
+
+    Sequences of fewer than 100 bases are core promoters: such words of 60 bases told nothing of responses measured.
+    Those of more than 5,000 hold most words anyway.
+    """
+    sites = motif_sets({gene: dna for gene, dna in sequences.items() if PROMOTER[0] <= len(dna) <= PROMOTER[1]})
+    return [GeneView("sequence:sites", sites.genes, rarity_weighted(sparse.csr_matrix(sites.membership)))]
+
+
+def _word_views(sequences: Mapping[str, str]) -> list[GeneView]:
     genes = [gene for gene in sorted(sequences) if len(sequences[gene]) >= KMER]
     if not genes:
         return []
