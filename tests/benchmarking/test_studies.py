@@ -1,5 +1,6 @@
 """The studies: what a model loses with its parts, and with spoilt graphs; their tables and figures."""
 
+import re
 from dataclasses import replace
 
 import numpy as np
@@ -199,15 +200,19 @@ def test_umap_keeps_clusters_apart():
 @pytest.mark.slow
 def test_ablating_compares_every_part_with_the_whole(training, tmp_path):
     quick = dict(get_model("grape").card.quick) | {"max_steps": 10}
-    study = ablate(
-        training.responses,
-        model="grape",
-        out=tmp_path,
-        knowledge=GeneKnowledge(embeddings=training.knowledge.embeddings),
-        fields={name: value for name, value in quick.items() if name not in ("sources",)},
-        metrics_profile="full",
-        folds=2,
-    )
+    asked = {
+        "model": "grape",
+        "out": tmp_path,
+        "knowledge": GeneKnowledge(embeddings=training.knowledge.embeddings),
+        "fields": {name: value for name, value in quick.items() if name not in ("sources",)},
+        "metrics_profile": "full",
+        "folds": 2,
+    }
+    study = ablate(training.responses, **asked)
+    said: list[str] = []
+    again = ablate(training.responses, say=said.append, **asked)
+    assert re.fullmatch(r"(\d+) of \1 tasks were done before\.", said[-1])
+    pd.testing.assert_frame_equal(again.table, study.table)
     compared = study.table[(study.table["metric"] == "l2") & (study.table["baseline"] == "grape")]
     refused = set(study.scores.loc[study.scores["metric"] == "prediction", "model"])
     assert {"grape, random features", "grape, no attention"} <= set(compared["model"])
