@@ -95,11 +95,22 @@ def test_sites_that_promoters_share_make_genes_alike_but_not_in_core_promoters(n
     for number in range(0, 40, 4):
         sequences[f"G{number}"] = "GATTACAGCC" + sequences[f"G{number}"][10:]
     views = {view.name: view for view in views_of(GeneKnowledge(sequences=sequences))}
-    assert ("sequence:sites" in views) == read
+    assert list(views) == ["sequence:sites" if read else "sequence:words"]
     if read:
         sites = views["sequence:sites"]
         rows = sites.rows(["G0", "G4", "G1"])
         assert np.allclose(sites.kernel(rows, rows)[0], [1, 1, 0], atol=0.2)
+
+
+def test_promoters_without_a_shared_site_and_other_sequences_are_read_in_words_of_four():
+    rng = np.random.default_rng(0)
+    sequences = {f"G{number}": "".join(rng.choice(list("ACGT"), 160)) for number in range(20)}
+    assert [view.name for view in views_of(GeneKnowledge(sequences=sequences))] == ["sequence:words"]
+    shared = {gene: "GATTACAGCC" + dna for gene, dna in list(sequences.items())[:5]}
+    mixed = {**sequences, **shared, "short": "ACGT" * 10, "shorter": "CCGA" * 10}
+    views = {view.name: view for view in views_of(GeneKnowledge(sequences=mixed))}
+    assert list(views["sequence:sites"].genes) == sorted(shared)
+    assert list(views["sequence:words"].genes) == ["short", "shorter"]
 
 
 def test_rare_sets_count_more_than_common_ones():

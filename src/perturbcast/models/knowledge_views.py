@@ -103,21 +103,21 @@ def text_views(texts: Mapping[str, str]) -> list[GeneView]:
 
 
 def sequence_views(sequences: Mapping[str, str]) -> list[GeneView]:
-    """Shares of the words of four bases, relative to the mean gene; and sites that promoters share."""
-    return [*_word_views(sequences), *site_views(sequences)]
+    """Sites that promoters share; of other sequences, and where no site is shared, the words of four bases.
 
-
-def site_views(sequences: Mapping[str, str]) -> list[GeneView]:
-    """Over-represented words of eight bases in promoters, rare ones counting more; none where no word is.
-
-    Sequences of fewer than 100 bases are core promoters: such words of 60 bases told nothing of responses measured.
-    Those of more than 5,000 hold most words anyway.
+    Promoters have 100 to 5,000 bases: sites found in core promoters of 60 bases told nothing of responses measured,
+    and longer sequences hold most words. Words of four bases beside sites only cost where neither told anything.
     """
-    sites = motif_sets({gene: dna for gene, dna in sequences.items() if PROMOTER[0] <= len(dna) <= PROMOTER[1]})
-    return [GeneView("sequence:sites", sites.genes, rarity_weighted(sparse.csr_matrix(sites.membership)))]
+    promoters = {gene: dna for gene, dna in sequences.items() if PROMOTER[0] <= len(dna) <= PROMOTER[1]}
+    sites = motif_sets(promoters)
+    if not sites.sets:
+        return _word_views(sequences)
+    found = [GeneView("sequence:sites", sites.genes, rarity_weighted(sparse.csr_matrix(sites.membership)))]
+    return [*found, *_word_views({gene: dna for gene, dna in sequences.items() if gene not in promoters})]
 
 
 def _word_views(sequences: Mapping[str, str]) -> list[GeneView]:
+    """Shares of the words of four bases, relative to the mean gene."""
     genes = [gene for gene in sorted(sequences) if len(sequences[gene]) >= KMER]
     if not genes:
         return []
