@@ -133,6 +133,7 @@ def violins(
     folder: Path,
     *,
     reference: Annotated[str, typer.Option(help="The model that all others are compared with, in pairs.")] = "mean",
+    models: Annotated[str | None, typer.Option(help="Those to draw, joined by commas. Default: all.")] = None,
     split: Annotated[str | None, typer.Option(help="A rule that was benchmarked. Default: the first.")] = None,
     out: Annotated[Path | None, typer.Option("--out", help="Where to write. Default: the benchmark's folder.")] = None,
 ) -> None:
@@ -140,7 +141,8 @@ def violins(
     from perturbcast.benchmarking.studies import conditions
     from perturbcast.report.study_files import write_violins
 
-    _tell(write_violins(conditions(folder, out=out, reference=reference, split=split)))
+    chosen = None if models is None else split_names(models)
+    _tell(write_violins(conditions(folder, out=out, reference=reference, split=split, models=chosen)))
 
 
 def _numbers(text: str) -> list[float]:

@@ -107,8 +107,14 @@ def test_finished_benchmark_is_drawn_condition_by_condition(training, tmp_path):
     by_model = own.groupby("model")["value"].mean()
     assert rows["baseline"].tolist() == ["mean"]
     assert rows["difference"].item() == pytest.approx(by_model["nearest"] - by_model["mean"])
+    other = done.scores[done.scores["model"] == "nearest"].assign(model="mean:cells")
+    among = studied(tmp_path / "run", pd.concat([done.scores, other]), reference="mean").table
+    assert set(among.loc[among["model"] == "mean as cells", "baseline"]) == {"mean"}  # and none is compared with it
+    assert set(among.loc[among["model"] == "nearest", "baseline"]) == {"mean"}
+    assert set(conditions(tmp_path / "run", models=["nearest"]).table["model"]) == {"mean", "nearest"}
     assert [file.name for file in write_violins(study)] == ["study.md", "violins.png"]
     assert {file.name for file in (tmp_path / "study").iterdir()} == {"study.md", "study.parquet", "violins.png"}
+    (tmp_path / "run" / "study.parquet").unlink()
     assert "Change against" not in build_report(tmp_path / "run").read_text()
     conditions(tmp_path / "run")
     page = build_report(tmp_path / "run").read_text()

@@ -47,17 +47,14 @@ class Study:
 
 
 def ablations_of(name: str, *, fields: Mapping[str, Any] | None = None) -> list[NamedModel]:
-    """A model and one for each of its ablations, those of its card and its profiles `no-...`; BadOption without any.
+    """A model and one for each of the ablations of its card; parts that a profile lacks anyway are left out.
 
-    Parts that a profile lacks anyway are left out.
+    BadOption for a model without any.
     """
     (full,) = named_models([name], fields=fields)
     card = full.model.card
     changed = {what: replace(full.model, **changes) for what, changes in card.ablations.items()}
     found = [NamedModel(f"{full.label}, {what}", model) for what, model in changed.items() if model != full.model]
-    without = [profile for profile in card.profiles if profile.startswith("no-")]
-    if without:
-        found += named_models([f"{card.name}:{profile}" for profile in without], fields=fields)
     if not found:
         raise BadOption(f"model {name!r} names nothing that can be taken away.", "Name another model, such as grape.")
     return [full, *found]
@@ -147,12 +144,18 @@ def spoilt(knowledge: GeneKnowledge, way: str, share: float, *, seed: int) -> Ge
 
 
 def conditions(
-    folder: str | Path, *, out: str | Path | None = None, reference: str = "mean", split: str | None = None
+    folder: str | Path,
+    *,
+    out: str | Path | None = None,
+    reference: str = "mean",
+    split: str | None = None,
+    models: Sequence[str] | None = None,
 ) -> Study:
     """A finished benchmark as a study of single conditions: every model beside `reference`, in pairs.
 
     Written into `out`, or into the benchmark's folder. `split` is one of the rules that were benchmarked; by default
-    the first. NotABenchmark where the folder has no scores, BadOption for a reference or split that it does not have.
+    the first; `models` are those to show beside the reference, by default all. NotABenchmark where the folder has no
+    scores, BadOption for a split or model that it does not have.
     """
     file = Path(folder) / "scores.parquet"
     if not file.is_file():
@@ -160,7 +163,9 @@ def conditions(
     scores = pd.read_parquet(file)
     rules = [str(rule) for rule in dict.fromkeys(scores["split"])]
     scores = scores[scores["split"] == _one_of(rules, split or rules[0], "split")]
-    _one_of([str(model) for model in dict.fromkeys(scores["model"])], reference, "model")
+    names = [str(model) for model in dict.fromkeys(scores["model"])]
+    kept = [_one_of(names, name, "model") for name in [reference, *(names if models is None else models)]]
+    scores = scores[scores["model"].isin(kept)]
     target = Path(folder) if out is None else Path(out)
     target.mkdir(parents=True, exist_ok=True)
     return studied(target, scores, reference=reference)
@@ -180,7 +185,9 @@ def _labelled(scores: pd.DataFrame, label: str, *, seed: int) -> pd.DataFrame:
 
 
 def studied(folder: Path, scores: pd.DataFrame, *, reference: str) -> Study:
-    """The study, its table written as parquet and as text."""
+    """The study, its table written as parquet and as text; other profiles of the reference are models like any other."""
+    profile = scores["model"].str.startswith(f"{reference}:")
+    scores = scores.assign(model=scores["model"].where(~profile, scores["model"].str.replace(":", " as ", n=1)))
     shown = pd.Series(list(zip(scores["metric"], scores["gene_set"], strict=True)), index=scores.index).isin(SHOWN)
     table = summarise(scores[shown | (scores["metric"] == REFUSED)], baselines=(reference,))
     write_table(table, folder / TABLE)
