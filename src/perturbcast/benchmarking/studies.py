@@ -185,7 +185,7 @@ def _labelled(scores: pd.DataFrame, label: str, *, seed: int) -> pd.DataFrame:
 
 
 def studied(folder: Path, scores: pd.DataFrame, *, reference: str) -> Study:
-    """The study, its table written as parquet and as text; other profiles of the reference are models like any other."""
+    """The study, its table written as parquet and as text; other profiles of the reference are other models."""
     profile = scores["model"].str.startswith(f"{reference}:")
     scores = scores.assign(model=scores["model"].where(~profile, scores["model"].str.replace(":", " as ", n=1)))
     shown = pd.Series(list(zip(scores["metric"], scores["gene_set"], strict=True)), index=scores.index).isin(SHOWN)
