@@ -106,7 +106,7 @@ def spoilt_graphs(study: Study) -> "Figure":
     figure, axes = new_figure(1, len(shown), width=2.9 * len(shown) + 1.2, height=3.0)
     for axis, pair in zip(axes[0], shown, strict=True):
         part = _of(table, pair)
-        for way, colour, shift in zip(ways, (BEST, FLOOR, "#e67700", "#5f3dc4"), (-0.9, -0.3, 0.3, 0.9), strict=False):
+        for way, colour, shift in zip(ways, (BEST, FLOOR, "#e67700", "#5f3dc4"), (-2.1, -0.7, 0.7, 2.1), strict=False):
             line = part[part["way"] == way].sort_values("share")
             error = np.abs(line[["diff_low", "diff_high"]].to_numpy().T - line["difference"].to_numpy())
             axis.errorbar(line["share"] + shift, line["difference"], error, marker="o", color=colour, label=way)
