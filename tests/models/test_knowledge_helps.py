@@ -16,7 +16,7 @@ from perturbcast.models.pair_ridge import PairRidge
 from perturbcast.models.spectral_ridge import SpectralRidge
 
 pytestmark = pytest.mark.slow
-WORLDS = (0, 1, 2)
+WORLDS = (0, 1, 2, 3, 4)
 
 
 def taken(table, queries):
@@ -47,19 +47,19 @@ def without(worlds):
     return errors(worlds, lambda knowledge, seed: GeneKnowledge())
 
 
-@pytest.mark.parametrize("source", ["embedding", "gene_sets"])
+@pytest.mark.parametrize("source", ["embedding", "gene_sets", "prior_graph", "text", "sequence", "biotype"])
 def test_a_source_that_informs_helps_alone(worlds, without, source):
     difference = errors(worlds, lambda knowledge, seed: only(knowledge, source)) - without
     assert difference.mean() < -2 * difference.std() / np.sqrt(len(difference))
 
 
 @pytest.mark.parametrize("source", ["embedding", "gene_sets", "prior_graph", "text", "sequence", "biotype"])
-def test_a_shuffled_source_costs_at_most_two_percent(worlds, without, source):
+def test_a_shuffled_source_costs_at_most_one_percent(worlds, without, source):
     alone = errors(worlds, lambda knowledge, seed: only(shuffled(knowledge, source, seed=seed), source))
-    assert alone.mean() < 1.02 * without.mean()
+    assert alone.mean() < 1.01 * without.mean()
 
 
-@pytest.mark.parametrize("seed", WORLDS)
+@pytest.mark.parametrize("seed", WORLDS[:3])
 def test_synergy_and_buffering_of_unseen_doubles_are_found_where_additive_finds_none(seed):
     world = simulate(n_cells=12000, n_genes=200, n_targets=40, n_doubles=120, seed=seed)
     measured, exact = response_table(world.screen), world.responses
