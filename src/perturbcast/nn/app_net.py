@@ -143,7 +143,7 @@ class AppNet(ResponseNet):
             return torch.full((len(slots), 1, self.n_core), 1 / self.n_core)
         found = torch.zeros(len(slots), self.n_core + 1)
         column = torch.where((slots >= 0) & (slots < self.n_core), slots, self.n_core)
-        found.scatter_(1, column, 1.0)
+        found.scatter_add_(1, column, (slots >= 0).to(found.dtype))
         return (found / found.sum(dim=1, keepdim=True))[:, None, : self.n_core]
 
     def contexts(self, slots: Int[Tensor, "row slot"]) -> Float[Tensor, "row state"]:
