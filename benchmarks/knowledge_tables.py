@@ -18,6 +18,7 @@ import pandas as pd
 import perturbcast
 from perturbcast.data.conditions import is_single
 from perturbcast.genes.knowledge import EmbeddingTable, GeneKnowledge
+from perturbcast.genes.motifs import motif_sets
 from perturbcast.genes.policies import control_tables
 from perturbcast.genes.text import kmer_embedding
 from perturbcast.models.embedding_ridge import COEXPRESSION
@@ -31,7 +32,9 @@ ROOT = Path(__file__).resolve().parents[1]
 def embedding_tables(knowledge, responses):
     """Every table made from the knowledge, and controls of the text table."""
     found = {}
-    for name, table in target_tables(knowledge, responses).items():
+    sites = {"sites": motif_sets(knowledge.sequences, name="promoters, shared words")} if knowledge.sequences else {}
+    tables = target_tables(knowledge, responses) | target_tables(GeneKnowledge(gene_sets=sites), responses)
+    for name, table in tables.items():
         if name != COEXPRESSION:
             names = np.array(sorted(table.row, key=lambda gene: table.row[gene]), dtype=object)
             found[name] = EmbeddingTable("table", names, np.asarray(table.matrix, dtype=np.float32))
