@@ -11,7 +11,7 @@ from perturbcast._progress import Progress
 from perturbcast.data.conditions import Query
 from perturbcast.errors import NotEnoughTraining
 from perturbcast.models.base import FittedModel, TrainingData
-from perturbcast.models.calibrated import calibrated_sd, group_errors, restored_errors
+from perturbcast.models.calibrated import calibrated_sd, group_errors, groups_left_out, restored_errors
 from perturbcast.models.holdouts import Holdout, holdouts, question_of
 
 if TYPE_CHECKING:
@@ -46,17 +46,17 @@ def left_out_errors(
     queries = training.responses.queries
     rows = np.array(sorted(range(len(queries)), key=lambda row: queries[row]), dtype=np.int64)
     given = replace(training, responses=training.responses.take(rows))
-    found: dict[str, tuple[list[Query], list[np.ndarray], list[np.ndarray]]] = {}
+    found: dict[str, tuple[list[str], list[np.ndarray], list[np.ndarray]]] = {}
     for number, fold in enumerate(holdouts(given.responses.queries, n_folds=n_folds, seed=seed) if n_folds else ()):
-        asked, residual, predicted = found.setdefault(fold.kind, ([], [], []))
+        groups, residual, predicted = found.setdefault(fold.kind, ([], [], []))
         more = _answers(model, given, fold, seed, progress, _options(options, number))
-        asked += more[0]
+        groups += more[0]
         residual += more[1]
         predicted += more[2]
     state: dict[str, np.ndarray] = {}
-    for kind, (asked, residual, predicted) in found.items():
-        if asked:
-            state |= group_errors(asked, kind, np.array(residual), np.array(predicted))
+    for kind, (groups, residual, predicted) in found.items():
+        if groups:
+            state |= group_errors(groups, kind, np.array(residual), np.array(predicted))
     return state
 
 
@@ -67,8 +67,8 @@ def _answers(
     seed: int,
     progress: Progress | None,
     options: "RunOptions | None",
-) -> tuple[list[Query], list[np.ndarray], list[np.ndarray]]:
-    """Left-out queries that were answered, the errors and the answers."""
+) -> tuple[list[str], list[np.ndarray], list[np.ndarray]]:
+    """Groups of the left-out queries that were answered, the errors and the answers."""
     table = given.responses
     try:
         part = replace(given, responses=table.take(fold.train))
@@ -78,8 +78,9 @@ def _answers(
     answers = fitted.predict([table.queries[row] for row in fold.valid])
     places = np.flatnonzero(answers.predicted)
     response = answers.response[places]
-    asked = [table.queries[row] for row in fold.valid[places]]
-    return asked, list(table.response[fold.valid[places]] - response), list(response)
+    answered = fold.valid[places]
+    groups = np.array(groups_left_out(table.queries, [fold]), dtype=object)[places]
+    return list(groups), list(table.response[answered] - response), list(response)
 
 
 def _options(options: "RunOptions | None", number: int) -> "RunOptions | None":
@@ -99,5 +100,6 @@ class LeftOutErrors:
         """Of a new observed response around a predicted one; None where nothing could be left out."""
         if not self._errors:
             return None
-        found = calibrated_sd(self._errors, [query], [question_of(query, self._seen)], response[None])[0]
+        questions = [question_of(query, self._seen)]
+        found = calibrated_sd(self._errors, [query], questions, response[None], self._seen)[0]
         return found if np.isfinite(found).all() else None

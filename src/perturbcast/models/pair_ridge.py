@@ -11,7 +11,7 @@ from perturbcast._progress import Progress
 from perturbcast.data.conditions import Query, targets_of
 from perturbcast.data.responses import ResponseTable
 from perturbcast.models.base import Answers, FittedModel, Model, ModelCard, TrainingData
-from perturbcast.models.calibrated import CalibratedAnswers, calibrated_sd, group_errors
+from perturbcast.models.calibrated import CalibratedAnswers, calibrated_sd, group_errors, group_of
 from perturbcast.models.fields import Range
 from perturbcast.models.holdouts import COMBINATIONS, holdouts, question_of
 from perturbcast.models.observed import Singles, single_state
@@ -50,8 +50,12 @@ class FittedPairRidge(CalibratedAnswers):
             if len(targets_of(query.condition)) > 1 and "pairs.centre" in self._state:
                 response[row] = self._combined(query)
                 if sd is not None and question_of(query, self.seen_singly) == COMBINATIONS:
-                    sd[row] = calibrated_sd(self.errors, [query], [COMBINATIONS], response[row : row + 1])[0]
+                    sd[row] = self._sd_of(query, response[row : row + 1])[0]
         return Answers(response, sd, given.support, given.reason)
+
+    def _sd_of(self, query: Query, response: np.ndarray) -> np.ndarray:
+        """(1, gene) of a combination of targets seen singly."""
+        return calibrated_sd(self.errors, [query], [COMBINATIONS], response, self.seen_singly)
 
     def _combined(self, query: Query) -> np.ndarray:
         targets = targets_of(query.condition)
@@ -115,7 +119,6 @@ class PairRidge(Model):
         seed: int,
     ) -> dict[str, np.ndarray]:
         """Errors of combinations left out in folds."""
-        asked = [table.queries[row] for row in rows]
         place = {int(row): number for number, row in enumerate(rows)}
         predicted = np.zeros((len(rows), table.n_genes))
         done: list[int] = []
@@ -133,7 +136,8 @@ class PairRidge(Model):
             predicted[out] = part.predict([parts[number] for number in out], [targets[number] for number in out])
             done += out
         residual = table.response[rows[done]] - predicted[done]
-        return group_errors([asked[number] for number in done], COMBINATIONS, residual, predicted[done])
+        groups = [group_of(table.queries[rows[number]], COMBINATIONS, targets[number]) for number in done]
+        return group_errors(groups, COMBINATIONS, residual, predicted[done])
 
 
 def _explained(

@@ -132,7 +132,8 @@ class FittedResponse(CalibratedAnswers):
 
     def _sd(self, queries: Sequence[Query], predicted: np.ndarray) -> np.ndarray:
         """(query, gene) calibrated standard deviations; NaN where nothing could be left out to calibrate them."""
-        return calibrated_sd(self.errors, queries, [self.question(query) for query in queries], predicted)
+        questions = [self.question(query) for query in queries]
+        return calibrated_sd(self.errors, queries, questions, predicted, self.seen_singly)
 
     def _support(self, query: Query) -> Support:
         if query in self.seen:

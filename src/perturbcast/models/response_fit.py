@@ -12,7 +12,7 @@ from perturbcast._progress import Progress
 from perturbcast.data.conditions import targets_of
 from perturbcast.data.responses import ResponseTable
 from perturbcast.models.base import Model, TrainingData
-from perturbcast.models.calibrated import group_errors
+from perturbcast.models.calibrated import group_errors, groups_left_out
 from perturbcast.models.holdouts import COMBINATIONS, TARGETS, Holdout, holdouts
 from perturbcast.models.node_table import node_table, nodes_state
 from perturbcast.models.on_target import OnTarget
@@ -26,11 +26,12 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Left:
-    """A question, what is left out to ask it, and what the model below says of each row that it has not seen."""
+    """A question, what is left out to ask it, and what the model below says of what it has not seen."""
 
     kind: str
     folds: list[Holdout]
-    below: Float[np.ndarray, "query gene"]
+    out: list[Float[np.ndarray, "_ gene"]]  # by fold: what the model below says of the rows left out
+    below: Float[np.ndarray, "query gene"]  # their mean over folds; of rows never left out, what it was trained on
 
 
 def fitted_state(
@@ -50,7 +51,8 @@ def fitted_state(
         if kind == TARGETS or model.base_of_combinations:
             below, kept = _fitted(base, given, seed=seed)
             state |= {BASES[kind] + name: value for name, value in kept.items()}
-        left = Left(kind, folds, _out_of_fold(base, given, folds, below, seed=seed, progress=progress))
+        out = _out_of_fold(base, given, folds, seed=seed, progress=progress)
+        left = Left(kind, folds, out, _mean_over_folds(folds, out, below))
         fit = _Fit(model, given.responses, nodes, left, seed=seed, progress=progress, options=options)
         state |= fit.members()
     return state
@@ -85,24 +87,26 @@ def _fitted(base: Model | None, given: TrainingData, *, seed: int) -> tuple[np.n
 
 
 def _out_of_fold(
-    base: Model | None,
-    given: TrainingData,
-    folds: Sequence[Holdout],
-    below: np.ndarray,
-    *,
-    seed: int,
-    progress: Progress,
-) -> np.ndarray:
-    """(query, gene) what the model below says of rows left out, in the mean over folds; `below` for rows never out."""
-    if base is None:
-        return below
-    total, count = np.zeros_like(below), np.zeros(len(below))
-    for fold in progress.track(folds, label=f"{base.card.name} without each fold"):
-        if not len(fold.valid):
+    base: Model | None, given: TrainingData, folds: Sequence[Holdout], *, seed: int, progress: Progress
+) -> list[np.ndarray]:
+    """What the model below says of the rows that each fold leaves out, fitted without them; 0 where there is none."""
+    found = []
+    label = "nothing below" if base is None else f"{base.card.name} without each fold"
+    for fold in progress.track(folds, label=label):
+        if base is None or not len(fold.valid):
+            found.append(np.zeros((len(fold.valid), given.responses.n_genes)))
             continue
         part = replace(given, responses=given.responses.take(fold.train))
         asked = [given.responses.queries[row] for row in fold.valid]
-        total[fold.valid] += base.fit(part, seed=seed).predict(asked).response
+        found.append(base.fit(part, seed=seed).predict(asked).response)
+    return found
+
+
+def _mean_over_folds(folds: Sequence[Holdout], out: Sequence[np.ndarray], below: np.ndarray) -> np.ndarray:
+    """(query, gene) the mean of what is said of a row by the folds that leave it out; `below` for rows never out."""
+    total, count = np.zeros_like(below), np.zeros(len(below))
+    for fold, found in zip(folds, out, strict=True):
+        total[fold.valid] += found
         count[fold.valid] += 1
     return np.where(count[:, None] > 0, total / np.maximum(count, 1)[:, None], below)
 
@@ -124,25 +128,24 @@ class _Fit:
         kind = self.left.kind
         state: dict[str, np.ndarray] = {}
         order = np.argsort(self.table.genes.astype(str), kind="stable")
-        total, count = np.zeros_like(self.table.response), np.zeros(self.table.n_queries)
+        corrections = []
         for number, fold in enumerate(self.left.folds):
             network = self._trained(number, fold, order)
             prefix = f"member.{kind}-{number}."
             kept = {k: v for k, v in network.state_dict().items() if not k.startswith(GIVEN)}
             state |= {prefix + name: tensor.cpu().numpy() for name, tensor in kept.items()}
+            found = np.zeros((len(fold.valid), self.table.n_genes))
             if len(fold.valid):
                 asked = [self.table.queries[row] for row in fold.valid]
-                found = responses_of(network, self._core, asked)
-                total[np.ix_(fold.valid, order)] += found
-                count[fold.valid] += 1
-        out = np.flatnonzero(count)
-        correction = self._unit * total[out] / np.maximum(count[out], 1)[:, None]
-        error = self.table.response[out] - self.left.below[out]
-        gain = best_gain(error, correction) if self.model.calibrate else 1.0
-        predicted = self.left.below[out] + gain * correction
+                found[:, order] = responses_of(network, self._core, asked)
+            corrections.append(found)
+        rows = np.concatenate([fold.valid for fold in self.left.folds])
+        correction, below = self._unit * np.concatenate(corrections), np.concatenate(self.left.out)
+        gain = best_gain(self.table.response[rows] - below, correction) if self.model.calibrate else 1.0
+        predicted = below + gain * correction
         scales = {f"gain.{kind}": np.array([gain]), f"scale.{kind}": np.array([gain * self._unit])}
-        asked = [self.table.queries[row] for row in out]
-        return state | scales | group_errors(asked, kind, self.table.response[out] - predicted, predicted)
+        groups = groups_left_out(self.table.queries, self.left.folds)
+        return state | scales | group_errors(groups, kind, self.table.response[rows] - predicted, predicted)
 
     @cached_property
     def _unit(self) -> float:

@@ -6,7 +6,7 @@ from functools import cached_property
 from typing import Annotated, ClassVar
 
 import numpy as np
-from jaxtyping import Float
+from jaxtyping import Float, Int
 
 from perturbcast._progress import Progress
 from perturbcast.data.conditions import Query, targets_of
@@ -14,7 +14,7 @@ from perturbcast.data.prediction import Support
 from perturbcast.data.responses import ResponseTable
 from perturbcast.errors import NotEnoughTraining
 from perturbcast.models.base import Answers, FittedModel, Model, ModelCard, TrainingData
-from perturbcast.models.calibrated import CalibratedAnswers, calibrated_sd, group_errors
+from perturbcast.models.calibrated import NEW, CalibratedAnswers, calibrated_sd, group_errors, groups_left_out
 from perturbcast.models.condition_kernels import Conditions
 from perturbcast.models.fields import Range
 from perturbcast.models.fixed_effects import FixedEffects
@@ -28,6 +28,7 @@ from perturbcast.models.spectral_side import Scaled, Side, Solution
 
 AT_ONCE = 1024  # queries answered together: bounds memory, not results
 LARGEST_GAIN = 2.0
+MOST_NEW = 60  # combinations that are left out with both targets
 
 
 class FittedSpectralRidge(CalibratedAnswers):
@@ -71,7 +72,7 @@ class FittedSpectralRidge(CalibratedAnswers):
             part = slice(start, start + AT_ONCE)
             found, known = self._predicted(queries[part])
             questions = [self.question(query) for query in queries[part]]
-            sd[part] = calibrated_sd(self.errors, queries[part], questions, found)
+            sd[part] = calibrated_sd(self.errors, queries[part], questions, found, self.seen_singly)
             for row, query in zip(found, queries[part], strict=True):
                 own.add_to(row, query)
             response[part] = found
@@ -160,21 +161,40 @@ def _calibrated(
     table: ResponseTable, scaled: Scaled, solutions: Sequence[Solution], *, kind: str, folds: int, seed: int
 ) -> dict[str, np.ndarray]:
     """Gain and errors of one question, from rows that are left out to ask it; nothing where none can be."""
-    asked = [fold.valid for fold in holdouts(table.queries, n_folds=folds, seed=seed) if fold.kind == kind]
+    asked = [fold for fold in holdouts(table.queries, n_folds=folds, seed=seed) if fold.kind == kind]
     if not asked:
         return {}
-    total, count = np.zeros_like(table.response), np.zeros(table.n_queries)
-    for rows in asked:
-        total[rows] += np.mean([solution.left_out(scaled, rows) for solution in solutions], axis=0)
-        count[rows] += 1
-    out = np.flatnonzero(count)
-    found = total[out] / count[out][:, None]
-    level = scaled.effects[out] @ scaled.level
-    gain = best_gain(table.response[out] - level, found)
-    predicted = level + gain * found
-    queries = [table.queries[row] for row in out]
-    errors = group_errors(queries, kind, table.response[out] - predicted, predicted)
+    rows = np.concatenate([fold.valid for fold in asked])
+    found = np.concatenate([_left_out(scaled, solutions, fold.valid) for fold in asked])
+    groups = groups_left_out(table.queries, asked)
+    gain = best_gain(table.response[rows] - scaled.effects[rows] @ scaled.level, found)
+    if kind == TARGETS:
+        new, of_new = _new_combinations(table, scaled, solutions, seed=seed)
+        rows, found = np.concatenate([rows, new]), np.concatenate([found, of_new])
+        groups += [f"{TARGETS}-{NEW}"] * len(new)
+    predicted = scaled.effects[rows] @ scaled.level + gain * found
+    errors = group_errors(groups, kind, table.response[rows] - predicted, predicted)
     return errors | {f"gain.{kind}": np.array([gain])}
+
+
+def _left_out(scaled: Scaled, solutions: Sequence[Solution], rows: np.ndarray) -> Float[np.ndarray, "row gene"]:
+    """Responses less fixed effects, of rows left out together."""
+    return np.asarray(np.mean([solution.left_out(scaled, rows) for solution in solutions], axis=0))
+
+
+def _new_combinations(
+    table: ResponseTable, scaled: Scaled, solutions: Sequence[Solution], *, seed: int
+) -> tuple[Int[np.ndarray, " row"], Float[np.ndarray, "row gene"]]:
+    """Some combinations, each left out with all that its targets occur in: folds seldom leave out both targets."""
+    targets = [set(targets_of(query.condition)) for query in table.queries]
+    rows = np.array([row for row, names in enumerate(targets) if len(names) > 1], dtype=np.int64)
+    if len(rows) > MOST_NEW:
+        rows = np.sort(np.random.default_rng(seed).choice(rows, MOST_NEW, replace=False))
+    found = np.zeros((len(rows), table.n_genes))
+    for place, row in enumerate(rows):
+        out = np.array([other for other, names in enumerate(targets) if names & targets[row]])
+        found[place] = _left_out(scaled, solutions, out)[np.flatnonzero(out == row)[0]]
+    return rows, found
 
 
 def best_gain(rest: Float[np.ndarray, "row gene"], found: Float[np.ndarray, "row gene"]) -> float:

@@ -13,7 +13,7 @@ from perturbcast.data.conditions import Query
 from perturbcast.data.prediction import Support
 from perturbcast.errors import NotEnoughTraining, PerturbcastError
 from perturbcast.models.base import Answers, FittedModel, Model, ModelCard, TrainingData
-from perturbcast.models.calibrated import CalibratedAnswers, calibrated_sd, group_errors
+from perturbcast.models.calibrated import CalibratedAnswers, calibrated_sd, group_errors, groups_left_out
 from perturbcast.models.fields import Range
 from perturbcast.models.holdouts import COMBINATIONS, TARGETS, Holdout, holdouts, question_of
 
@@ -50,7 +50,7 @@ class FittedStack(CalibratedAnswers):
         origin, *others = (prediction.response for prediction in found.values())
         weights = np.array([list(self.weights(question).values()) for question in questions])
         response = blended(origin, np.array(others).reshape(len(others), *origin.shape), weights)
-        sd: np.ndarray = calibrated_sd(self.errors, asked, questions, response).astype(dtype)
+        sd: np.ndarray = calibrated_sd(self.errors, asked, questions, response, self.seen_singly).astype(dtype)
         support = tuple(self._support(row, query, list(found.values())) for row, query in enumerate(asked))
         known = np.isfinite(sd).all()
         return Answers(response.astype(dtype), sd if known else None, support, ("",) * len(asked))
@@ -136,21 +136,19 @@ def _weighed(
 ) -> dict[str, np.ndarray]:
     """Weights of the members for one question, and the errors of their sum."""
     table = training.responses
-    total = np.zeros((len(names), *table.response.shape))
-    count = np.zeros(table.n_queries)
+    said = []
     for fold in progress.track(folds, label=f"members without {kind}"):
         part = fitted_members(names, replace(training, responses=table.take(fold.train)), seed=seed)
         asked = [table.queries[row] for row in fold.valid]
-        said = {name: member.predict(asked).response for name, member in part.items()}
-        total[:, fold.valid] += np.array([filled(said.get(name), said[names[0]]) for name in names])
-        count[fold.valid] += 1
-    out = np.flatnonzero(count)
-    origin, *others = total[:, out] / count[out][:, None]
+        by_name = {name: member.predict(asked).response for name, member in part.items()}
+        said.append(np.array([filled(by_name.get(name), by_name[names[0]]) for name in names]))
+    out = np.concatenate([fold.valid for fold in folds])
+    origin, *others = np.concatenate(said, axis=1)
     changes = np.array(others).reshape(len(others), *origin.shape)
     weights = best_weights(table.response[out] - origin, changes - origin)
     predicted = blended(origin, changes, np.tile(weights, (len(out), 1)))
-    asked = [table.queries[row] for row in out]
-    return {f"weights.{kind}": weights} | group_errors(asked, kind, table.response[out] - predicted, predicted)
+    groups = groups_left_out(table.queries, folds)
+    return {f"weights.{kind}": weights} | group_errors(groups, kind, table.response[out] - predicted, predicted)
 
 
 def filled(response: np.ndarray | None, origin: np.ndarray) -> np.ndarray:
