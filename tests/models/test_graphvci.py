@@ -11,6 +11,7 @@ from perturbcast.models.check_world import check_world
 from perturbcast.models.graphvci import GraphVci, errors_of, regulator_edges
 from perturbcast.nn.cell_pairs import PairBatch
 from perturbcast.nn.divergences import normal_kl
+from perturbcast.nn.doses import Doses
 from perturbcast.nn.graphvci_net import GeneGraphLayer, match_nll
 from perturbcast.nn.trunk import Gaussian
 
@@ -41,7 +42,7 @@ def test_match_is_that_of_oracle_e2():
 
 def test_robust_mean_is_that_of_oracle_e3():
     own, predicted = np.array([[1.0, 1.0], [3.0, 1.0]]), np.array([[0.5, 1.0], [2.5, 2.0]])
-    nothing = torch.zeros(2, 1)
+    nothing = Doses.each(torch.zeros(2, 1))
     batch = PairBatch(
         torch.from_numpy(own), torch.from_numpy(own), nothing, torch.zeros(2).long(), torch.zeros(2).long(), 2
     )

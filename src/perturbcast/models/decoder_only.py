@@ -8,7 +8,7 @@ import numpy as np
 
 from perturbcast.models.base import ModelCard
 from perturbcast.models.fields import Range
-from perturbcast.models.pair_family import PairModel
+from perturbcast.models.pair_family import PUBLISHED, PairModel
 from perturbcast.models.target_inputs import TargetInputs
 
 
@@ -27,7 +27,15 @@ class DecoderOnly(PairModel):
         predicts=frozenset({"unseen_single", "unseen_double", "unseen_context"}),
         needs_cells=True,
         uses_knowledge=True,
-        profiles={"paper": {"targets_by": "name"}, "plus": {}},
+        profiles={
+            "paper": {
+                **PUBLISHED,
+                "targets_by": "name",
+                "batch_size": 256,
+                "max_epochs": 100,
+            },
+            "plus": {},
+        },
         quick={"width": 16, "max_epochs": 8, "batch_size": 64, "lr": 3e-3, "folds": 0},
     )
     width: Annotated[int, Range(1)] = 256  # of the hidden layer

@@ -13,7 +13,7 @@ from perturbcast.data.prediction import Support
 from perturbcast.genes.knowledge import GeneKnowledge
 from perturbcast.models.base import FittedModel, ModelCard, TrainingData
 from perturbcast.models.fields import Range
-from perturbcast.models.pair_family import FittedPairs, PairModel
+from perturbcast.models.pair_family import PUBLISHED, FittedPairs, PairModel
 from perturbcast.models.target_inputs import TargetInputs
 
 if TYPE_CHECKING:
@@ -40,8 +40,10 @@ class FittedGraphVci(FittedPairs):
         """Mean over control cells of what they would be with the targets; genes in the order of the network."""
         import torch
 
+        from perturbcast.nn.doses import Doses
+
         controls = self._controls(context)
-        dose = torch.from_numpy(self.inputs.dose(condition)).expand(len(controls), -1)
+        dose = Doses.alike(torch.from_numpy(self.inputs.dose(condition)), n_cells=len(controls))
         place = torch.full((len(controls),), self.contexts.index(context), dtype=torch.int64)
         with torch.no_grad():
             return self.network.expression(controls, dose, place).double().mean(dim=0).numpy()
@@ -91,10 +93,13 @@ class GraphVci(PairModel):
         uses_knowledge=True,
         profiles={
             "paper": {
+                **PUBLISHED,
                 "targets_by": "name",
                 "folds": 0,
                 "lr": 3e-4,
                 "weight_decay": 4e-7,
+                "from_control": False,
+                "samples": 3,
                 "batch_size": 64,
                 "max_epochs": 1000,
                 "lr_factor": 0.5,
@@ -108,6 +113,8 @@ class GraphVci(PairModel):
     likelihood_weight: Annotated[float, Range(0.0)] = 1.0  # ω0; E-4
     match_weight: Annotated[float, Range(0.0)] = 2.0  # ω1; 50 in the published run script
     divergence_weight: Annotated[float, Range(0.0)] = 0.1  # ω2
+    from_control: bool = True  # whether predicted means start at the mean of control cells
+    samples: Annotated[int, Range(1)] = 1  # of the latent cell in training; 3 in E-4
     lr_factor: Annotated[float, Range(0.0, 1.0)] = 1.0  # after every 45 epochs; E.1
 
     def given(self, training: TrainingData, source: "CellPairs") -> dict[str, np.ndarray]:
@@ -134,13 +141,15 @@ class GraphVci(PairModel):
             n_inputs=inputs.width,
             n_contexts=int(given["contexts"][0]),
             width=self.width,
+            n_samples=self.samples,
             weights=(self.likelihood_weight, self.match_weight, self.divergence_weight),
+            start=torch.from_numpy(np.array(given["control"])) if self.from_control else None,
             groups=None if rows is None else groups_of(rows),
         )
 
-    def plan(self) -> "TrainingPlan":
+    def plan(self, n_cells: int) -> "TrainingPlan":
         """How the engine trains: as its kin, and in steps of 45 epochs."""
-        return replace(super().plan(), lr_factor=self.lr_factor, lr_epochs=45)
+        return replace(super().plan(n_cells), lr_factor=self.lr_factor, lr_epochs=45)
 
     def more_state(
         self, network: Any, source: "CellPairs", training: TrainingData, *, seed: int

@@ -8,7 +8,7 @@ import numpy as np
 
 from perturbcast.models.base import ModelCard
 from perturbcast.models.fields import Range
-from perturbcast.models.pair_family import PairModel
+from perturbcast.models.pair_family import PUBLISHED, PairModel
 from perturbcast.models.target_inputs import TargetInputs
 
 
@@ -18,7 +18,9 @@ class LatentAdditive(PairModel):
 
     `paper` names targets one by one and refuses those never seen; `plus` adds what is known of them.
     Differs from the source: answers are differences to what the network predicts without targets, so that its bias
-    cancels; where expression is negative anywhere there is no softplus.
+    cancels; where expression is negative anywhere there is no softplus. In `plus` the output starts from the mean of
+    control cells: from another start hundreds of steps go into that mean, and unseen targets are answered with what is
+    left of it.
     """
 
     card: ClassVar[ModelCard] = ModelCard(
@@ -31,8 +33,10 @@ class LatentAdditive(PairModel):
         uses_knowledge=True,
         profiles={
             "paper": {
+                **PUBLISHED,
                 "targets_by": "name",
                 "folds": 0,
+                "from_control": False,
                 "width": 5376,
                 "lr": 6.8e-5,
                 "weight_decay": 1e-8,
@@ -46,11 +50,14 @@ class LatentAdditive(PairModel):
     width: Annotated[int, Range(1)] = 256  # of the hidden layer; 5,376 in E.4
     n_latent: Annotated[int, Range(1)] = 64  # E.4
     dropout: Annotated[float, Range(0.0, 0.95)] = 0.1  # E.4
+    from_control: bool = True  # whether the bias of the output starts at the level of the mean of control cells
 
     def network(
         self, inputs: TargetInputs, *, positive: bool, given: Mapping[str, np.ndarray], rows: Any = None
     ) -> Any:
         """The network for these inputs."""
+        import torch
+
         from perturbcast.nn.perturbench_net import LatentAdditiveNet
 
         return LatentAdditiveNet(
@@ -61,4 +68,5 @@ class LatentAdditive(PairModel):
             width=self.width,
             n_latent=self.n_latent,
             dropout=self.dropout,
+            control=torch.from_numpy(np.array(given["control"])) if self.from_control else None,
         )

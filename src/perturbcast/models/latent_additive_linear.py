@@ -2,12 +2,13 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import Annotated, Any, ClassVar
 
 import numpy as np
 
 from perturbcast.models.base import ModelCard
-from perturbcast.models.pair_family import PairModel
+from perturbcast.models.fields import Range
+from perturbcast.models.pair_family import PUBLISHED, PairModel
 from perturbcast.models.target_inputs import TargetInputs
 
 
@@ -28,11 +29,26 @@ class LinearAdditive(PairModel):
         needs_cells=True,
         uses_knowledge=True,
         profiles={
-            "paper": {"targets_by": "name", "folds": 0, "lr": 4.7e-3, "weight_decay": 1.8e-8, "max_epochs": 500},
+            "paper": {
+                **PUBLISHED,
+                "targets_by": "name",
+                "folds": 0,
+                "lr": 4.7e-3,
+                "weight_decay": 1.8e-8,
+                "batch_size": 256,
+                "max_epochs": 500,
+            },
             "plus": {},
         },
         quick={"max_epochs": 5, "batch_size": 64, "lr": 2e-3, "folds": 0},
     )
+
+    batch_size: Annotated[int, Range(1)] = 256  # cells
+    epoch_steps: Annotated[int, Range(1)] | None = None  # an epoch is a pass over all cells
+    max_steps: Annotated[int, Range(1)] | None = None
+    annealed: bool = False
+    patience: Annotated[int, Range(1)] | None = 15  # epochs
+    validation: Annotated[float, Range(0.0, 0.9)] = 0.1  # effects of names alone take hundreds of steps
 
     def network(
         self, inputs: TargetInputs, *, positive: bool, given: Mapping[str, np.ndarray], rows: Any = None

@@ -29,6 +29,7 @@ if TYPE_CHECKING:
 
 NET, GIVEN = "net.", "given."
 FEWEST_CONDITIONS = 5  # before some of them are left out to stop by
+PUBLISHED = {"epoch_steps": None, "max_steps": None, "annealed": False, "patience": 15, "validation": 0.1}  # profiles
 MOST_CONTROLS = 128  # control cells of a context that predictions start from
 
 
@@ -78,8 +79,10 @@ class FittedPairs(FittedModel):
         """Mean over control cells of what the network predicts; genes in its order."""
         import torch
 
+        from perturbcast.nn.doses import Doses
+
         controls = self._controls(context)
-        dose = torch.from_numpy(self.inputs.dose(condition)).expand(len(controls), -1)
+        dose = Doses.alike(torch.from_numpy(self.inputs.dose(condition)), n_cells=len(controls))
         with torch.no_grad():
             return self.network.expression(controls, dose).double().mean(dim=0).numpy()
 
@@ -116,16 +119,23 @@ class FittedPairs(FittedModel):
 
 @dataclass(frozen=True)
 class PairModel(Model):
-    """The fields and the fit of these models; sub-classes say what the network is."""
+    """The fields and the fit of these models; sub-classes say what the network is.
+
+    Few steps, the learning rate falling to 0, and nothing held out: a share of a few dozen conditions is one or two of
+    them, which says nothing of when to stop.
+    """
 
     fitted_class: ClassVar[type[FittedModel]] = FittedPairs
     targets_by: Literal["knowledge", "name"] = "knowledge"  # name: a target never seen is refused, as published
     lr: Annotated[float, Range(1e-9)] = 1e-3
     weight_decay: Annotated[float, Range(0.0)] = 1e-6
-    batch_size: Annotated[int, Range(1)] = 256  # cells
+    batch_size: Annotated[int, Range(1)] = 128  # cells
+    epoch_steps: Annotated[int, Range(1)] | None = 25  # at most, before it is judged anew; none: a pass over all cells
     max_epochs: Annotated[int, Range(1)] = 100
-    patience: Annotated[int, Range(1)] | None = 15  # epochs
-    validation: Annotated[float, Range(0.0, 0.9)] = 0.1  # share that decides when to stop: of conditions, or of cells
+    max_steps: Annotated[int, Range(1)] | None = 200  # the lower of the two bounds counts
+    annealed: bool = True  # whether the learning rate falls to 0 by the last epoch
+    patience: Annotated[int, Range(1)] | None = None  # epochs
+    validation: Annotated[float, Range(0.0, 0.9)] = 0.0  # share that decides when to stop: of conditions, or of cells
     folds: Annotated[int, Range(0)] = 3  # of conditions, without each of which it is fitted to calibrate sd; 0: no sd
 
     @abstractmethod
@@ -138,17 +148,22 @@ class PairModel(Model):
         """Arrays that the network is made with, kept with the model: the mean of control cells, genes by name."""
         return {"control": source.expression(source.controls()).mean(axis=0)}
 
-    def plan(self) -> "TrainingPlan":
-        """How the engine trains."""
+    def plan(self, n_cells: int) -> "TrainingPlan":
+        """How the engine trains on so many cells."""
         from perturbcast.training.plan import TrainingPlan
 
-        return TrainingPlan(
+        plan = TrainingPlan(
             max_epochs=self.max_epochs,
+            max_steps=self.max_steps,
+            epoch_steps=self.epoch_steps,
             batch_size=self.batch_size,
             lr=self.lr,
+            annealed=self.annealed,
             weight_decay=self.weight_decay,
             patience=self.patience,
+            keep_best=self.validation > 0,
         )
+        return replace(plan, max_epochs=-(-plan.n_steps(n_cells) // plan.steps_per_epoch(n_cells)))
 
     def fit(
         self,
@@ -174,7 +189,7 @@ class PairModel(Model):
         trained_network(
             *(network, source),
             cells=cells,
-            plan=self.plan(),
+            plan=self.plan(len(cells[0])),
             seed=seed,
             label=self.card.name,
             options=options,

@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass, fields, replace
+from functools import cached_property
 from itertools import pairwise
 
 import numpy as np
@@ -10,6 +11,9 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from perturbcast.data.screen import Screen
+from perturbcast.nn.doses import Doses
+
+MOST_AT_HAND = 2**25  # entries of expression kept dense: 128 MiB
 
 
 @dataclass(frozen=True)
@@ -18,7 +22,7 @@ class PairBatch:
 
     values: Float[Tensor, "cell gene"]  # expression
     basal: Float[Tensor, "cell gene"]  # of the control cell beside each
-    dose: Float[Tensor, "cell input"]
+    dose: Doses
     query: Int[Tensor, " cell"]  # number among the conditions in contexts of the source; -1 for control
     context: Int[Tensor, " cell"]
     n_everywhere: int
@@ -56,17 +60,26 @@ class CellPairs:
 
     def expression(self, cells: Int[np.ndarray, " chosen"]) -> Float[np.ndarray, "chosen gene"]:
         """Expression of some cells, dense, genes in order of name."""
+        if self.n_cells * self.screen.n_genes > MOST_AT_HAND:
+            return self._read(cells)
+        return self._all[cells]
+
+    @cached_property
+    def _all(self) -> Float[np.ndarray, "cell gene"]:
+        return self._read(np.arange(self.n_cells))
+
+    def _read(self, cells: Int[np.ndarray, " chosen"]) -> Float[np.ndarray, "chosen gene"]:
         return np.ascontiguousarray(self.screen.expression(cells).toarray()[:, self.order], dtype=np.float32)
 
     def batch(self, cells: Int[np.ndarray, " chosen"], *, rank: int = 0, n_parts: int = 1) -> PairBatch:
         """The share of one process in a batch of cells."""
         bounds = np.linspace(0, len(cells), n_parts + 1).astype(np.int64)
         own = cells[int(bounds[rank]) : int(bounds[rank + 1])]
-        dose = self.dose[self.screen.condition_code[own]]
+        present, of_cell = np.unique(self.screen.condition_code[own], return_inverse=True)
         return PairBatch(
             values=torch.from_numpy(self.expression(own)),
             basal=torch.from_numpy(self.expression(self.control[own])),
-            dose=torch.from_numpy(np.ascontiguousarray(dose, dtype=np.float32)),
+            dose=Doses(torch.from_numpy(self.dose[present]), torch.from_numpy(of_cell.reshape(-1).astype(np.int64))),
             query=torch.from_numpy(self.query[own]),
             context=torch.from_numpy(self.context[own].astype(np.int64)),
             n_everywhere=len(cells),

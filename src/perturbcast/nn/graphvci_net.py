@@ -1,19 +1,21 @@
 """The network of GraphVCI: a gene graph with learned edges, an encoder, a product decoder, counterfactuals (E.1)."""
 
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
-from torch.nn.functional import softplus
+from torch.nn.functional import linear, softplus
 
 from perturbcast.nn.cell_pairs import PairBatch
 from perturbcast.nn.divergences import normal_kl
+from perturbcast.nn.doses import Doses
 from perturbcast.nn.trunk import Gaussian
 
 LEAST_SD = 1e-3  # E-2, E-3
 HALF_LOG_2_PI = 0.9189385332046727
-SAMPLES = 3  # of the latent cell in training; E-4
+CONTEXT_WIDTH = 16  # E-2
 
 
 class GivenGroups(NamedTuple):
@@ -66,78 +68,103 @@ class GraphVciNet(nn.Module):
         n_inputs: int,
         n_contexts: int,
         width: int,
+        n_samples: int,
         weights: tuple[float, float, float],
+        start: Float[Tensor, " gene"] | None = None,
         groups: GivenGroups | None = None,
     ) -> None:
         super().__init__()
-        self.n_own, self.n_inputs, self.n_contexts, self.weights = n_own, n_inputs, n_contexts, weights
+        self.n_own, self.n_inputs, self.width, self.weights = n_own, n_inputs, width, weights
+        self.n_samples = n_samples
         self.graph = GeneGraphLayer(*edges, n_genes=n_genes, width=width)
         self.of_cell = nn.Sequential(nn.Linear(n_genes, 2 * width), nn.ReLU(), nn.Linear(2 * width, 2 * width))
-        self.of_context = nn.Embedding(n_contexts, 16)
-        n_given = 2 * width + n_inputs + 16
-        self.trunk = nn.Sequential(
-            nn.Linear(n_given, width), nn.ReLU(), nn.Linear(width, width), nn.ReLU(), nn.Linear(width, width)
-        )
+        self.of_context = nn.Embedding(n_contexts, CONTEXT_WIDTH)
+        self.of_given = nn.Linear(2 * width + n_inputs + CONTEXT_WIDTH, width)
+        self.trunk = nn.Sequential(nn.ReLU(), nn.Linear(width, width), nn.ReLU(), nn.Linear(width, width))
         self.of_graph = nn.Linear(width, width)
         self.heads = nn.ModuleList(nn.Linear(width, width) for _ in range(2))
-        self.reader = nn.Sequential(nn.Linear(width + n_inputs, width), nn.ReLU(), nn.Linear(width, width))
+        self.joined = nn.Linear(width + n_inputs, width)
+        self.reader = nn.Sequential(nn.ReLU(), nn.Linear(width, width))
         with torch.no_grad():
-            next(self.reader.parameters())[:, width:] = 0.0  # treatments start without effect
+            self.joined.weight[:, width:] = 0.0  # treatments start without effect
         self.readouts = nn.ModuleList(nn.Linear(width, width, bias=False) for _ in range(2))
+        self.register_buffer("start", torch.zeros(n_genes) if start is None else start)
         for name, tensor in ({} if groups is None else groups._asdict()).items():
             self.register_buffer(f"given_group_{name}", tensor, persistent=False)
 
     def posterior(
         self,
         values: Float[Tensor, "cell gene"],
-        dose: Float[Tensor, "cell input"],
+        dose: Doses,
         context: Int[Tensor, " cell"],
         genes: Float[Tensor, "gene state"],
     ) -> Gaussian:
         """q(z | y, t, x), means not below 0 (E-2)."""
-        given = torch.cat([self.of_cell(values), dose, self.of_context(context)], dim=1)
-        unit = self.trunk(given) + self.of_graph(genes.mean(dim=0))
+        n_cell, n_inputs = 2 * self.width, self.n_inputs
+        of_cell, of_dose, of_context = torch.split(self.of_given.weight, [n_cell, n_inputs, CONTEXT_WIDTH], dim=1)
+        first = linear(self.of_cell(values), of_cell) + dose.through(of_dose, self.of_given.bias)
+        first = first + linear(self.of_context.weight, of_context)[context]
+        unit = self.trunk(first) + self.of_graph(genes.mean(dim=0))
         mean, spread = (torch.relu(head(unit)) for head in self.heads)
         return Gaussian(mean, (softplus(spread) + LEAST_SD) ** 2)
 
+    def readings(self, genes: Float[Tensor, "gene state"]) -> list[Float[Tensor, "gene state"]]:
+        """What mean and spread are read from."""
+        return [readout(genes) for readout in self.readouts]
+
+    def read(self, z: Float[Tensor, "cell state"], dose: Doses) -> Float[Tensor, "cell state"]:
+        """The latent cell with its targets, as the decoder has it."""
+        of_cell, of_dose = torch.split(self.joined.weight, [self.width, self.n_inputs], dim=1)
+        found: Tensor = self.reader(linear(z, of_cell) + dose.through(of_dose, self.joined.bias))
+        return found
+
     def decoded(
-        self, z: Float[Tensor, "cell state"], dose: Float[Tensor, "cell input"], genes: Float[Tensor, "gene state"]
+        self, z: Float[Tensor, "cell state"], dose: Doses, readings: Sequence[Float[Tensor, "gene state"]]
     ) -> Gaussian:
         """p(y | z, t): products of the cell's state with two readings of each gene's (E-3)."""
-        cell = self.reader(torch.cat([z, dose], dim=1))
-        mean, spread = (cell @ readout(genes).T for readout in self.readouts)
-        return Gaussian(mean, (softplus(spread) + LEAST_SD) ** 2)
+        cell = self.read(z, dose)
+        mean, spread = (cell @ reading.T for reading in readings)
+        return Gaussian(mean + self.get_buffer("start"), (softplus(spread) + LEAST_SD) ** 2)
+
+    def imagined(
+        self, z: Float[Tensor, "cell state"], dose: Doses, readings: Sequence[Float[Tensor, "gene state"]]
+    ) -> Float[Tensor, "cell gene"]:
+        """The mean of p(y | z, t)."""
+        found: Tensor = self.read(z, dose) @ readings[0].T + self.get_buffer("start")
+        return found
 
     def expression(
-        self, basal: Float[Tensor, "cell gene"], dose: Float[Tensor, "cell input"], context: Int[Tensor, " cell"]
+        self, basal: Float[Tensor, "cell gene"], dose: Doses, context: Int[Tensor, " cell"]
     ) -> Float[Tensor, "cell gene"]:
         """What control cells of some contexts would be with the targets; mean of the latent cell."""
-        return self.counterfactual(basal, torch.zeros_like(dose), dose, context)
+        return self.counterfactual(basal, dose.none(), dose, context)
 
     def counterfactual(
         self,
         values: Float[Tensor, "cell gene"],
-        dose: Float[Tensor, "cell input"],
-        other: Float[Tensor, "cell input"],
+        dose: Doses,
+        other: Doses,
         context: Int[Tensor, " cell"],
     ) -> Float[Tensor, "cell gene"]:
         """What cells that got `dose` would be with `other` instead."""
         genes = self.graph()
-        return self.decoded(self.posterior(values, dose, context, genes).mean, other, genes).mean
+        return self.imagined(self.posterior(values, dose, context, genes).mean, other, self.readings(genes))
 
     def terms(self, batch: PairBatch, *, seed: int) -> dict[str, Float[Tensor, ""]]:
         """ω0 times the negative log likelihood, ω1 times the counterfactual's misfit, ω2 times the divergence (E-4)."""
         genes = self.graph()
+        readings = self.readings(genes)
         dose = self._withheld(batch.dose)
         posterior = self.posterior(batch.values, dose, batch.context, genes)
         likelihood = torch.zeros(())
-        for _ in range(SAMPLES if self.training else 1):
+        n_samples = self.n_samples if self.training else 1
+        for _ in range(n_samples):
             z = posterior.draw(torch.randn_like(posterior.mean))
-            likelihood = likelihood + batch.mean(normal_nll(batch.values, self.decoded(z, dose, genes)).mean(dim=1))
-        found = {"likelihood": self.weights[0] * likelihood / (SAMPLES if self.training else 1)}
+            likelihood = likelihood + batch.mean(normal_nll(batch.values, self.decoded(z, dose, readings)).mean(dim=1))
+        found = {"likelihood": self.weights[0] * likelihood / n_samples}
         other = self._others(batch.context)
-        wanted = self._withheld(self.get_buffer("given_group_dose")[other])
-        imagined = self.decoded(z, wanted, genes).mean
+        wanted = self._withheld(Doses(self.get_buffer("given_group_dose"), other))
+        imagined = self.imagined(z, wanted, readings)
         mean, variance = (self.get_buffer(f"given_group_{part}")[other] for part in ("mean", "variance"))
         found["match"] = self.weights[1] * batch.mean(match_nll(imagined, mean, variance).mean(dim=1))
         back = self.posterior(imagined, wanted, batch.context, genes)
@@ -151,11 +178,8 @@ class GraphVciNet(nn.Module):
         same = same | ~same.any(dim=1, keepdim=True)  # a context of control cells alone borrows from all
         return torch.multinomial(same.float(), 1)[:, 0]
 
-    def _withheld(self, dose: Float[Tensor, "cell input"]) -> Float[Tensor, "cell input"]:
-        if not self.training or self.n_own == self.n_inputs:
-            return dose
-        kept = (torch.rand(len(dose), 1, device=dose.device) < 0.5).to(dose.dtype)
-        return torch.cat([dose[:, : self.n_own] * kept, dose[:, self.n_own :]], dim=1)
+    def _withheld(self, dose: Doses) -> Doses:
+        return dose.half_named(self.n_own) if self.training else dose
 
 
 def normal_nll(values: Float[Tensor, "cell gene"], given: Gaussian) -> Float[Tensor, "cell gene"]:

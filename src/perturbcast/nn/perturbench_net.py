@@ -8,6 +8,7 @@ from torch import Tensor, nn
 from torch.nn.functional import softplus
 
 from perturbcast.nn.cell_pairs import PairBatch, dense_layers
+from perturbcast.nn.doses import Doses
 
 
 class PairNet(nn.Module, ABC):
@@ -22,26 +23,18 @@ class PairNet(nn.Module, ABC):
         self.n_own, self.n_inputs, self.positive = n_own, n_inputs, positive
 
     @abstractmethod
-    def level(self, basal: Float[Tensor, "cell gene"], dose: Float[Tensor, "cell input"]) -> Float[Tensor, "cell gene"]:
+    def level(self, basal: Float[Tensor, "cell gene"], dose: Doses) -> Float[Tensor, "cell gene"]:
         """Expression before it is made positive."""
 
-    def expression(
-        self, basal: Float[Tensor, "cell gene"], dose: Float[Tensor, "cell input"]
-    ) -> Float[Tensor, "cell gene"]:
+    def expression(self, basal: Float[Tensor, "cell gene"], dose: Doses) -> Float[Tensor, "cell gene"]:
         """Predicted expression; above 0 where that of training is."""
         found = self.level(basal, dose)
         return softplus(found) if self.positive else found
 
-    def withheld(self, dose: Float[Tensor, "cell input"]) -> Float[Tensor, "cell input"]:
-        """The inputs, names taken from half of the cells in training."""
-        if not self.training or self.n_own == self.n_inputs:
-            return dose
-        kept = (torch.rand(len(dose), 1, device=dose.device) < 0.5).to(dose.dtype)
-        return torch.cat([dose[:, : self.n_own] * kept, dose[:, self.n_own :]], dim=1)
-
     def terms(self, batch: PairBatch, *, seed: int) -> dict[str, Float[Tensor, ""]]:
         """Mean squared error."""
-        found = self.expression(batch.basal, self.withheld(batch.dose))
+        dose = batch.dose.half_named(self.n_own) if self.training else batch.dose
+        found = self.expression(batch.basal, dose)
         return {"error": batch.mean(((found - batch.values) ** 2).mean(dim=1))}
 
 
@@ -53,26 +46,40 @@ class LinearAdditiveNet(PairNet):
         self.effect = nn.Linear(n_inputs, n_genes, bias=False)
         nn.init.zeros_(self.effect.weight)
 
-    def level(self, basal: Float[Tensor, "cell gene"], dose: Float[Tensor, "cell input"]) -> Float[Tensor, "cell gene"]:
+    def level(self, basal: Float[Tensor, "cell gene"], dose: Doses) -> Float[Tensor, "cell gene"]:
         """The control cell and the sum of the effects."""
         start = inverse_softplus(basal) if self.positive else basal
-        return start + self.effect(dose)
+        return start + dose.through(self.effect.weight)
 
 
 class LatentAdditiveNet(PairNet):
-    """ŷ = softplus(Dec(Enc(x) + Enc_P(targets)))."""
+    """ŷ = softplus(Dec(Enc(x) + Enc_P(targets))); the bias of the output starts at the level of `control`, if given."""
 
     def __init__(
-        self, *, n_genes: int, n_own: int, n_inputs: int, positive: bool, width: int, n_latent: int, dropout: float
+        self,
+        *,
+        n_genes: int,
+        n_own: int,
+        n_inputs: int,
+        positive: bool,
+        width: int,
+        n_latent: int,
+        dropout: float,
+        control: Float[Tensor, " gene"] | None = None,
     ) -> None:
         super().__init__(n_own=n_own, n_inputs=n_inputs, positive=positive)
         self.encoder = dense_layers([n_genes, width, n_latent], dropout=dropout)
         self.of_targets = dense_layers([n_inputs, width, n_latent], dropout=dropout)
         self.decoder = dense_layers([n_latent, width, n_genes], dropout=dropout)
+        if control is not None:
+            *_, bias = self.decoder.parameters()
+            with torch.no_grad():
+                bias.copy_(inverse_softplus(control) if positive else control)
 
-    def level(self, basal: Float[Tensor, "cell gene"], dose: Float[Tensor, "cell input"]) -> Float[Tensor, "cell gene"]:
+    def level(self, basal: Float[Tensor, "cell gene"], dose: Doses) -> Float[Tensor, "cell gene"]:
         """The decoded sum of the latent cell and the latent targets."""
-        return self.decoder(self.encoder(basal) + self.of_targets(dose))
+        found: Tensor = self.decoder(self.encoder(basal) + told(self.of_targets, dose))
+        return found
 
 
 class DecoderOnlyNet(PairNet):
@@ -95,10 +102,18 @@ class DecoderOnlyNet(PairNet):
             nn.init.zeros_(parameter)
         self.register_buffer("start", inverse_softplus(control) if positive else control)
 
-    def level(self, basal: Float[Tensor, "cell gene"], dose: Float[Tensor, "cell input"]) -> Float[Tensor, "cell gene"]:
+    def level(self, basal: Float[Tensor, "cell gene"], dose: Doses) -> Float[Tensor, "cell gene"]:
         """The decoded targets."""
-        found: Tensor = self.get_buffer("start") + self.decoder(dose)
+        found: Tensor = self.get_buffer("start") + told(self.decoder, dose)
         return found
+
+
+def told(layers: nn.Sequential, dose: Doses) -> Float[Tensor, "cell unit"]:
+    """What the layers make of the inputs of each cell, the first of them applied once per condition."""
+    first = layers[0]
+    assert isinstance(first, nn.Linear)
+    found: Tensor = layers[1:](dose.through(first.weight, first.bias))
+    return found
 
 
 def inverse_softplus(values: Float[Tensor, "... gene"]) -> Float[Tensor, "... gene"]:

@@ -1,5 +1,6 @@
 """What a training is: how long, how large the steps, when to stop; and what it runs on, which changes no result."""
 
+import math
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -15,10 +16,12 @@ class TrainingPlan:
 
     max_epochs: int = 500  # passes over the training cells
     max_steps: int | None = None  # the lower of the two bounds counts
+    epoch_steps: int | None = None  # ends an epoch after as many steps, though cells are left: where a pass is long
     batch_size: int = 512  # cells per step, all processes together; spec 6
     lr: float = 3e-4  # Adam; spec 6
     lr_factor: float = 1.0  # on the learning rate, after every `lr_epochs` epochs
     lr_epochs: int = 1
+    annealed: bool = False  # the learning rate also falls along half a cosine, over `max_epochs` to 0
     weight_decay: float = 1e-6  # spec 6
     decoupled: bool = False  # AdamW: the decay is not divided by the size of gradients
     clip_norm: float | None = 100.0  # of all gradients together; spec 6
@@ -35,11 +38,13 @@ class TrainingPlan:
 
     def lr_in(self, epoch: int) -> float:
         """Learning rate of an epoch, the first of which is 0; a function of it alone, so resumed trainings agree."""
-        return self.lr * self.lr_factor ** (epoch // self.lr_epochs)
+        share = (1 + math.cos(math.pi * epoch / self.max_epochs)) / 2 if self.annealed else 1.0
+        return share * self.lr * self.lr_factor ** (epoch // self.lr_epochs)
 
     def steps_per_epoch(self, n_cells: int) -> int:
-        """Batches in a pass, the last of which may be smaller."""
-        return -(-n_cells // self.batch_size)
+        """Batches in a pass, the last of which may be smaller; at most `epoch_steps`."""
+        batches = -(-n_cells // self.batch_size)
+        return batches if self.epoch_steps is None else min(batches, self.epoch_steps)
 
 
 @dataclass(frozen=True)
