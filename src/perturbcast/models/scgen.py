@@ -137,6 +137,7 @@ class Scgen(Model):
                 "width": 800,
                 "batch_size": 32,
                 "max_epochs": 100,
+                "max_steps": None,
                 "patience": 25,
                 "folds": 0,
             },
@@ -154,6 +155,7 @@ class Scgen(Model):
     lr: Annotated[float, Range(1e-9)] = 1e-3
     batch_size: Annotated[int, Range(2)] = 256  # cells
     max_epochs: Annotated[int, Range(1)] = 60
+    max_steps: Annotated[int, Range(1)] | None = 300  # the lower of the two bounds counts
     patience: Annotated[int, Range(1)] | None = 8  # epochs
     validation: Annotated[float, Range(0.0, 0.9)] = 0.1  # share of training cells that decides when to stop
     folds: Annotated[int, Range(0)] = 3  # of conditions, without each of which it is fitted to calibrate sd; 0: no sd
@@ -175,7 +177,12 @@ class Scgen(Model):
         from perturbcast.training.plan import TrainingPlan
 
         return TrainingPlan(
-            max_epochs=self.max_epochs, batch_size=self.batch_size, lr=self.lr, weight_decay=0.0, patience=self.patience
+            max_epochs=self.max_epochs,
+            max_steps=self.max_steps,
+            batch_size=self.batch_size,
+            lr=self.lr,
+            weight_decay=0.0,
+            patience=self.patience,
         )
 
     def fit(
