@@ -15,7 +15,7 @@ from perturbcast.genes.graph_files import cached
 from perturbcast.genes.knowledge import GeneGraph, GeneSets
 from perturbcast.genes.similarity import idf_weights, overlap_similarity
 
-BLOCK = 1024  # rows of a similarity matrix that exist at one time
+BLOCK = 256  # rows of a similarity matrix that exist at one time
 ROWS_AT_ONCE = 1024  # cells that are dense at one time
 
 
@@ -62,15 +62,19 @@ def _csr(values: pd.Series, n_genes: int) -> sparse.csr_matrix:
 
 def gene_sets_of(name: str, sets: Sequence[tuple[str, Iterable[str]]], *, source: str = "") -> GeneSets:
     """Gene sets as a 0/1 matrix (gene, set); sets of one name are united, genes sorted, sets in the order given."""
-    members: dict[str, set[str]] = {}
+    number: dict[str, int] = {}
+    members: dict[str, list[np.ndarray]] = {}
     for label, genes in sets:
-        members.setdefault(label, set()).update(genes)
-    genes_by_set = [sorted(genes) for genes in members.values()]
-    genes = np.array(sorted({gene for group in genes_by_set for gene in group}), dtype=object)
-    rows = pd.Index(genes).get_indexer(pd.Index([gene for group in genes_by_set for gene in group], dtype=object))
-    columns = np.repeat(np.arange(len(genes_by_set)), [len(group) for group in genes_by_set])
-    membership = sparse.csr_matrix((np.ones(len(rows)), (rows, columns)), shape=(len(genes), len(genes_by_set)))
-    return GeneSets(name, genes, tuple(members), membership, source)
+        own = [number.setdefault(gene, len(number)) for gene in genes]
+        members.setdefault(label, []).append(np.array(own, dtype=np.int32))
+    names = sorted(number)
+    place = np.empty(len(names), dtype=np.int32)
+    place[[number[gene] for gene in names]] = np.arange(len(names))
+    by_set = [np.unique(place[np.concatenate(parts)]) for parts in members.values()]
+    indptr = np.cumsum([0, *map(len, by_set)])
+    indices = np.concatenate([np.zeros(0, dtype=np.int32), *by_set])
+    of_set = sparse.csr_matrix((np.ones(len(indices)), indices, indptr), shape=(len(by_set), len(names)))
+    return GeneSets(name, np.array(names, dtype=object), tuple(members), sparse.csr_matrix(of_set.T), source)
 
 
 def jaccard_graph(

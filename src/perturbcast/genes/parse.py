@@ -1,7 +1,8 @@
 """From a recognised file to plain values, names still as the file writes them. Damage is named with its line."""
 
 import re
-from collections.abc import Sequence
+import sys
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -281,13 +282,18 @@ def sets_of(found: Recognised) -> list[tuple[str, tuple[str, ...]]]:
         return [(name, tuple(genes)) for name, genes in sets_of_table(found.content, columns).items()]
     else:
         assert isinstance(found.content, list)
-        sets = []
+        cleaned = []
         for number, line in enumerate(found.content, start=1):
             if not line.strip():
                 continue
             fields = line.rstrip("\n").split("\t")
             if len(fields) < 3 or not fields[0].strip():
                 raise BadKnowledge(f"{found.path.name}, line {number}: a set needs a name, a remark and genes.")
-            sets.append((fields[0].strip(), fields[2:]))
-    cleaned = [(name, [gene.split(",")[0].strip() for gene in genes]) for name, genes in sets]
-    return [(name, tuple(dict.fromkeys(filter(None, genes)))) for name, genes in cleaned]
+            cleaned.append((fields[0].strip(), _without_weights(fields[2:])))
+        return cleaned
+    return [(name, _without_weights(genes)) for name, genes in sets]
+
+
+def _without_weights(genes: Iterable[str]) -> tuple[str, ...]:
+    """The genes of a set, each once. A gene of many sets is one string in all of them: large files have few names."""
+    return tuple(dict.fromkeys(sys.intern(name) for gene in genes if (name := gene.split(",")[0].strip())))
