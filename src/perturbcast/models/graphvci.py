@@ -98,6 +98,7 @@ class GraphVci(PairModel):
                 "folds": 0,
                 "lr": 3e-4,
                 "weight_decay": 4e-7,
+                "match_weight": 2.0,
                 "from_control": False,
                 "samples": 3,
                 "batch_size": 64,
@@ -111,7 +112,7 @@ class GraphVci(PairModel):
     fitted_class: ClassVar[type[FittedModel]] = FittedGraphVci
     width: Annotated[int, Range(1)] = 128  # E-1, E-2
     likelihood_weight: Annotated[float, Range(0.0)] = 1.0  # ω0; E-4
-    match_weight: Annotated[float, Range(0.0)] = 2.0  # ω1; 50 in the published run script
+    match_weight: Annotated[float, Range(0.0)] = 50.0  # ω1; of the published run script
     divergence_weight: Annotated[float, Range(0.0)] = 0.1  # ω2
     from_control: bool = True  # whether predicted means start at the mean of control cells
     samples: Annotated[int, Range(1)] = 1  # of the latent cell in training; 3 in E-4
