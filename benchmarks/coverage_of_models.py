@@ -25,7 +25,10 @@ from perturbcast.models.registry import get_model
 
 ROOT = Path(__file__).resolve().parents[1]
 PAGE = ROOT / "docs" / "COVERAGE.md"
-MODELS = ("kernel-ridge", "lowrank-additive", "spectral-ridge", "pair-ridge", "fmlp", "app", "grape", "gears")
+MODELS = (
+    *("kernel-ridge", "lowrank-additive", "spectral-ridge", "pair-ridge", "fmlp", "app", "grape", "gears"),
+    *("latent-additive", "decoder-only", "graphvci", "scgen"),
+)
 LOW, HIGH = 0.85, 0.95
 WORLD = {"n_cells": 6000, "n_genes": 200, "n_targets": 60, "n_doubles": 40}
 HEAD = f"""# How often intervals hold
@@ -61,7 +64,8 @@ def of_simulated(models: list[str], *, n_worlds: int) -> pd.DataFrame:
         for question, train, test in simulated_splits(response_table(world.screen), seed=seed):
             for model in models:
                 started = time.process_time()
-                fitted = get_model(model).fit(TrainingData(train, knowledge=knowledge), seed=seed)
+                given = TrainingData(train, screen=world.screen, knowledge=knowledge)
+                fitted = get_model(model).fit(given, seed=seed)
                 found = fitted.predict(test.queries)
                 if found.sd is not None:
                     held = covered(test.response, found.response, found.sd)
