@@ -38,8 +38,8 @@ mean over new conditions. Models of the response family learn it from training c
 (split-conformal over conditions); the baselines have their own. Goal: {100 * LOW:.0f} to {100 * HIGH:.0f} %. Brackets
 hold the 5th and the 95th percentile over conditions: single conditions may lie far from the mean. In **bold** what
 misses the goal. Unseen doubles are asked with half of the doubles in training, or by how many of their targets were
-seen. The next condition counts as wholly missed, so few left-out conditions make intervals wide: with 20 of them 94.5 %
-is aimed at, with 100 90.9 %. Made by `python benchmarks/coverage_of_models.py`.
+seen. The next condition counts as the worst of those left out.
+Made by `python benchmarks/coverage_of_models.py`.
 
 """
 
