@@ -233,7 +233,7 @@ def over_worlds(shares: pd.Series) -> str:
 def main() -> None:
     """Runs what is missing and writes the page."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--models", default="spectral-ridge=8,kernel-ridge=8,app=3,grape=1", help="NAME=WORLDS,...")
+    parser.add_argument("--models", default="spectral-ridge=8,kernel-ridge=8,app=3", help="NAME=WORLDS,...")
     parser.add_argument("--worlds", type=int, default=16, help="of doubles")
     parser.add_argument("--out", type=Path, default=ROOT / "out" / "knowledge-sources")
     arguments = parser.parse_args()
