@@ -10,7 +10,7 @@ from perturbcast.data.responses import ResponseTable
 from perturbcast.genes.graphs import jaccard_graph, lots, strongest
 from perturbcast.genes.knowledge import GeneGraph, GeneKnowledge, GeneSets, GeneTable
 from perturbcast.models.base import decode_text, encode_text
-from perturbcast.models.embeddings_of_targets import WIDTH, TargetFeatures, leading_axes, target_tables
+from perturbcast.models.embeddings_of_targets import WIDTH, TargetFeatures, leading_axes, response_tables, tables_of
 from perturbcast.models.knowledge_views import response_view
 from perturbcast.nn.nodes import Edges, NodeTable
 
@@ -61,8 +61,8 @@ def node_table(responses: ResponseTable, knowledge: GeneKnowledge, *, reach: boo
     core = [*measured, *sorted(set(responses.targets) - set(measured))]
     more = sorted(knowledge.known_genes() - set(core)) if reach else []
     names = tuple(core + more)
-    tables = target_tables(knowledge, responses)
-    blocks = {name: _block(narrowed(table), names) for name, table in tables.items()}
+    tables = knowledge.derived(known_tables) | response_tables(responses)
+    blocks = {name: _block(table, names) for name, table in tables.items()}
     blocks |= {CONTROL: control_block(responses, names)}
     graphs = {graph.name: _edges(graph, names) for graph in _graphs(responses, knowledge)}
     return NodeTable(
@@ -85,6 +85,11 @@ def non_coding_of(names: Sequence[str], table: GeneTable | None) -> Bool[np.ndar
         for name, biotype in zip(frame[column], frame["biotype"], strict=True):
             coding[str(name)] = coding.get(str(name), False) or biotype == CODING
     return np.array([not coding.get(name, True) for name in names], dtype=bool)
+
+
+def known_tables(knowledge: GeneKnowledge) -> dict[str, TargetFeatures]:
+    """What each source of the knowledge says of genes, in at most 64 axes."""
+    return {name: narrowed(table) for name, table in knowledge.derived(tables_of).items()}
 
 
 def narrowed(table: TargetFeatures) -> TargetFeatures:
@@ -127,11 +132,14 @@ def control_block(responses: ResponseTable, names: Sequence[str]) -> np.ndarray:
 
 def _graphs(responses: ResponseTable, knowledge: GeneKnowledge) -> list[GeneGraph]:
     """The graphs given, those of shared sets (C-1), and that of measured genes that respond alike."""
-    found = [knowledge.graphs[name] for name in sorted(knowledge.graphs)]
-    for name in sorted(knowledge.gene_sets):
-        sets = without_large_sets(knowledge.gene_sets[name])
-        found.append(jaccard_graph(sets, top=EDGES_EACH, minimum=LEAST_JACCARD))
-    return [*found, *co_response_graph(responses)]
+    given = [knowledge.graphs[name] for name in sorted(knowledge.graphs)]
+    return [*given, *knowledge.derived(graphs_of_sets), *co_response_graph(responses)]
+
+
+def graphs_of_sets(knowledge: GeneKnowledge) -> list[GeneGraph]:
+    """Genes that share sets, large sets left out (C-1)."""
+    sets = [without_large_sets(knowledge.gene_sets[name]) for name in sorted(knowledge.gene_sets)]
+    return [jaccard_graph(own, top=EDGES_EACH, minimum=LEAST_JACCARD) for own in sets]
 
 
 def without_large_sets(sets: GeneSets) -> GeneSets:

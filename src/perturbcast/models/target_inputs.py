@@ -11,10 +11,10 @@ from perturbcast.data.conditions import targets_of
 from perturbcast.errors import CannotPredict, did_you_mean
 from perturbcast.genes.knowledge import GeneKnowledge
 from perturbcast.models.base import TrainingData, decode_text, encode_text
-from perturbcast.models.embeddings_of_targets import TargetFeatures, tables_of
+from perturbcast.models.embeddings_of_targets import TargetFeatures
 from perturbcast.models.gene_views import unit_rows
 from perturbcast.models.knowledge_views import response_view
-from perturbcast.models.node_table import narrowed
+from perturbcast.models.node_table import known_tables
 
 
 @dataclass(frozen=True)
@@ -85,7 +85,7 @@ def target_inputs(training: TrainingData, *, knowledge: bool) -> TargetInputs:
 
 def known_genes(knowledge: GeneKnowledge) -> TargetFeatures:
     """All tables of the knowledge side by side, and whether each knows the gene; float16, rows no longer than 1."""
-    tables = [narrowed(table) for table in knowledge.derived(tables_of).values()]
+    tables = list(knowledge.derived(known_tables).values())
     names = sorted({name for table in tables for name in table.row})
     place = {name: number for number, name in enumerate(names)}
     width = sum(table.matrix.shape[1] + 1 for table in tables)
