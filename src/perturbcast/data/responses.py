@@ -96,6 +96,10 @@ class ResponseTable:
             response_halves=None if self.response_halves is None else self.response_halves[:, rows],
         )
 
+    def by_query(self) -> "ResponseTable":
+        """The same rows in order of query, so that what is learned does not hang on the order of a file."""
+        return self.take(np.array(sorted(range(self.n_queries), key=lambda row: self.queries[row]), dtype=np.int64))
+
     def perturbed_mean(self) -> np.ndarray:
         """(gene,) mean response with one vote per query (spec 0.1, the Δ̄ of the training side)."""
         return self.response.mean(axis=0) if self.n_queries else np.zeros(self.n_genes)

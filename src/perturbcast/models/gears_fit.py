@@ -115,7 +115,7 @@ class PublishedFit:
             raise NotEnoughTraining(
                 f"{len(kept)} of {table.n_queries} training conditions have all targets in the gene sets; 2 are needed."
             )
-        return table.take(np.array(sorted(kept, key=lambda row: table.queries[row])))
+        return table.take(np.array(kept)).by_query()
 
     def _rows(self, table: ResponseTable, valid: Sequence[str], targets: Sequence[str]) -> "GearsRows":
         """Batches of pairs of cells, or of responses that stand for cells, and the validation conditions."""

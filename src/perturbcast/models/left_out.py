@@ -43,9 +43,7 @@ def left_out_errors(
     for questions of which fewer than three conditions were answered. A fold without which too little is left to train
     on is passed over.
     """
-    queries = training.responses.queries
-    rows = np.array(sorted(range(len(queries)), key=lambda row: queries[row]), dtype=np.int64)
-    given = replace(training, responses=training.responses.take(rows))
+    given = replace(training, responses=training.responses.by_query())
     found: dict[str, tuple[list[str], list[np.ndarray], list[np.ndarray]]] = {}
     for number, fold in enumerate(holdouts(given.responses.queries, n_folds=n_folds, seed=seed) if n_folds else ()):
         groups, residual, predicted = found.setdefault(fold.kind, ([], [], []))

@@ -60,8 +60,7 @@ def fitted_state(
 
 def _own_gene_aside(model: ResponseModel, training: TrainingData) -> tuple[TrainingData, np.ndarray]:
     """Responses in order of query, own genes set aside where the model wants that; and the on-target effect."""
-    queries = training.responses.queries
-    table = training.responses.take(np.array(sorted(range(len(queries)), key=lambda row: queries[row])))
+    table = training.responses.by_query()
     if not model.on_target:
         return replace(training, screen=None, responses=table), np.zeros(table.n_genes)
     response, own = OnTarget.set_aside(table)

@@ -103,9 +103,7 @@ def known_genes(knowledge: GeneKnowledge) -> TargetFeatures:
 
 def co_response(training: TrainingData, *, width: int) -> TargetFeatures:
     """Measured genes by how they respond across training conditions; an axis counts as one of `width` features."""
-    queries = training.responses.queries
-    by_query = np.array(sorted(range(len(queries)), key=lambda row: queries[row]), dtype=np.int64)
-    for view in response_view(training.responses.take(by_query)):
+    for view in response_view(training.responses.by_query()):
         n_axes = view.matrix.shape[1]
         matrix = unit_rows(view.matrix) * np.sqrt(n_axes / max(width, n_axes))
         return TargetFeatures.of(view.name, [str(gene) for gene in view.genes], matrix)
