@@ -54,6 +54,7 @@ def test_robust_mean_is_that_of_oracle_e3():
 
 def test_edges_into_a_gene_sum_to_one_and_their_weights_are_learned():
     source, destination = torch.tensor([0, 1, 2, 0, 1]), torch.tensor([0, 1, 2, 1, 2])
+    torch.manual_seed(0)  # some draws leave a gene with no state above zero, and so without a gradient
     layer = GeneGraphLayer(source, destination, n_genes=3, width=4)
     with torch.no_grad():
         layer.logits.copy_(torch.tensor([0.0, 0.0, 0.0, np.log(3.0), 5.0]))
