@@ -130,9 +130,14 @@ def test_ceilings_come_as_rows_of_the_long_table_over_the_same_gene_sets():
     assert set(table.columns) == {"condition", "context", "metric", "gene_set", "value", "reason", "model"}
 
 
-def test_responses_alone_have_no_ceiling_and_an_unknown_kind_is_refused():
+def test_responses_alone_have_the_ceiling_of_other_genes_and_an_unknown_kind_is_refused():
     evaluation = make_evaluation(responses_only=True)
-    assert ceiling_scores(evaluation.truth, evaluation.training).empty
+    table = ceiling_scores(evaluation.truth, evaluation.training)
+    assert set(table["model"]) == {"ceiling:other-genes"}
+    few = evaluation.training.take(np.arange(5))
+    assert ceiling_scores(evaluation.truth, few).empty
+    with pytest.raises(MetricNeeds, match="no cells"):
+        ceiling_evaluation(make_evaluation().truth, evaluation.training, kind="other-genes")
     with pytest.raises(MetricNeeds, match="halves"):
         ceiling_evaluation(evaluation.truth, evaluation.training, kind="duplicate")
     with pytest.raises(BadOption, match="interpolated"):

@@ -2,7 +2,8 @@
 
 A replicate is scored against the other half of the cells, each half with control cells of its own, so both sides
 carry the noise of half the cells: it is a ceiling that a model can pass. `ceiling:perfect` is what a model without
-error would score against all cells.
+error would score against all cells. Responses without cells have neither; there `ceiling:other-genes` shows what the
+measured response says of itself.
 """
 
 from collections.abc import Sequence
@@ -21,10 +22,11 @@ from perturbcast.metrics.base import Evaluation
 from perturbcast.metrics.correlation import pearson
 from perturbcast.metrics.gene_sets import gene_set_mask
 from perturbcast.metrics.masked import row_count, row_sum
+from perturbcast.metrics.other_genes import from_other_genes
 from perturbcast.metrics.score import COLUMNS, score
 from perturbcast.metrics.weighted import rest_of_perturbed, t_scores
 
-KINDS = ("duplicate", "interpolated")
+KINDS = ("duplicate", "interpolated", "other-genes")
 
 
 def split_half_reliability(
@@ -106,6 +108,16 @@ def interpolated_duplicate(truth: ResponseTable, training: ResponseTable) -> tup
     return first, _as_prediction(first, blended, "ceiling:interpolated", Support.SEEN)
 
 
+def other_genes(truth: ResponseTable, training: ResponseTable) -> tuple[ResponseTable, Prediction]:
+    """The truth, and each tenth of its genes predicted from the others.
+
+    MetricNeeds where there are halves, which tell the noise better, and below ten training queries or genes.
+    """
+    if truth.response_halves is not None:
+        raise MetricNeeds("genes are predicted from other genes only where there are no cells.")
+    return truth, _as_prediction(truth, from_other_genes(truth, training), "ceiling:other-genes", Support.SEEN)
+
+
 def adjusted_p(t: ProfileByQuery) -> ProfileByQuery:
     """(query, gene) two-sided normal p of t, Benjamini-Hochberg within query; NaN where t is NaN."""
     p = 2 * stats.norm.sf(np.abs(np.nan_to_num(t, nan=0.0)))
@@ -129,14 +141,18 @@ def ceiling_evaluation(
 ) -> Evaluation:
     """An evaluation whose truth is the first half and whose prediction is the duplicate of that kind.
 
-    `kind`: "duplicate" or "interpolated". `de` of all cells still names the gene sets, so that rows compare; choosing
-    genes by both halves favours the ceiling a little. MetricNeeds where the data have no halves, BadOption otherwise.
+    `kind`: "duplicate" or "interpolated", or "other-genes", whose truth is the whole. `de` of all cells still names the
+    gene sets, so that rows compare; choosing genes by both halves favours the ceiling a little. MetricNeeds where the
+    data cannot give that kind, BadOption where there is none of that name.
     """
     if kind not in KINDS:
-        raise BadOption(f"no ceiling is called {kind!r}. Known: 'duplicate', 'interpolated'.", "Use one of them.")
-    half, predicted = technical_duplicate(truth) if kind == "duplicate" else interpolated_duplicate(truth, training)
-    of_half = None if de is None else _take_de(de, truth.index(half.queries))
-    return Evaluation(truth=half, predicted=predicted, training=training, de=of_half, seed=seed)
+        raise BadOption(f"no ceiling is called {kind!r}. Known: {', '.join(map(repr, KINDS))}.", "Use one of them.")
+    if kind == "duplicate":
+        own, predicted = technical_duplicate(truth)
+    else:
+        own, predicted = (interpolated_duplicate if kind == "interpolated" else other_genes)(truth, training)
+    of_own = None if de is None else _take_de(de, truth.index(own.queries))
+    return Evaluation(truth=own, predicted=predicted, training=training, de=of_own, seed=seed)
 
 
 def ceiling_scores(
@@ -151,7 +167,8 @@ def ceiling_scores(
     """The long table of `score` with a column model: ceiling:duplicate, ceiling:interpolated, ceiling:perfect.
 
     `ceiling:perfect` exists for l2, rmse, mse, excess_l2 (F-30), pearson_delta and pearson_delta_perturbed (F-29),
-    against all cells. A ceiling that these data cannot give is left out; empty where there are no halves.
+    against all cells. A ceiling that these data cannot give is left out; responses without cells have only
+    ceiling:other-genes, and that where there are enough of them.
     """
     parts = []
     for kind in KINDS:
@@ -161,7 +178,7 @@ def ceiling_scores(
             continue
         table = score(evaluation, metrics=metrics, gene_sets=gene_sets, profile=profile)
         parts.append(table.assign(model=f"ceiling:{kind}"))
-    if parts:
+    if truth.response_halves is not None and parts:
         parts.append(_perfect_scores(truth, training, de, parts[0]).assign(model="ceiling:perfect"))
     full = [part for part in parts if len(part)]
     return pd.concat(full, ignore_index=True) if full else pd.DataFrame(columns=[*COLUMNS, "model"])

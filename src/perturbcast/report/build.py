@@ -43,7 +43,9 @@ METHODS = (
     "The floor is what the better of no change and the mean response reaches, with no knowledge of which gene was "
     "perturbed. The ceiling is the best of three: `ceiling:perfect`, what a model without error would score against "
     "these noisy means; `ceiling:duplicate`, half of the cells scored against the other half; `ceiling:interpolated`, "
-    "that half drawn to the mean where it shows no effect. Data without cells have no ceiling.",
+    "that half drawn to the mean where it shows no effect. Data without cells have `ceiling:other-genes` instead: each "
+    "tenth of the genes predicted from the other nine tenths of the same measured response. It has seen the answer, so "
+    "no model of perturbations has to reach it; a model without error would, if noise is independent between genes.",
 )
 
 
@@ -260,6 +262,13 @@ def panels_of(tables: Tables, section: Section) -> list[Panel]:
     return panels
 
 
+def ceiling_note(tables: Tables, section: Section) -> str:
+    """What the ceiling of a section is."""
+    models = set(part_of(tables, section)["model"])
+    seen = "what the other genes of the same response say of each gene, which has seen the answer"
+    return seen if f"{CEILING}other-genes" in models else "the ceiling that noise sets"
+
+
 def bounds_figure(tables: Tables, section: Section) -> PageFigure | None:
     """Where each model stands between floor and ceiling."""
     panels = [panel for panel in panels_of(tables, section) if panel.intervals]
@@ -267,9 +276,9 @@ def bounds_figure(tables: Tables, section: Section) -> PageFigure | None:
         return None
     caption = "Points are means over conditions, bars 95 % intervals; the best model of each panel is dark."
     if any(np.isfinite(panel.ceiling) for panel in panels):
-        caption += f"{FLOOR_NOTE} Green: the ceiling that noise sets."
+        caption += f"{FLOOR_NOTE} Green: {ceiling_note(tables, section)}."
     else:
-        caption += f"{FLOOR_NOTE} These data have no cells, so no ceiling is known."
+        caption += f"{FLOOR_NOTE} These data have too few responses to know a ceiling."
     return PageFigure("Where each model stands between floor and ceiling", to_svg(floor_to_ceiling(panels)), caption)
 
 
