@@ -10,6 +10,7 @@ import numpy as np
 import pandas as pd
 from scipy import sparse
 
+from perturbcast.data.h5ad_elements import read_element
 from perturbcast.data.matrix import BackedCsr, BackedDense, check_numbers, csr_from_dense, damage_named, to_csr
 from perturbcast.data.screen import CellMatrix
 from perturbcast.errors import (
@@ -137,12 +138,10 @@ def _open_old(path: Path, *, name: str) -> Source:
 
 
 def _table(file: Any, key: str, path: Path) -> pd.DataFrame:
-    """obs or var. Whatever anndata says of a table that it cannot read becomes NotAnnData."""
-    from anndata.io import read_elem
-
+    """obs or var. Whatever is said of a table that cannot be read becomes NotAnnData."""
     try:
-        table = read_elem(file[key])
-    except Exception as error:  # anndata wraps the many errors of damaged elements in different types
+        table = read_element(file[key])
+    except Exception as error:  # h5py, pandas and anndata have errors of many types for damaged elements
         first = str(error).strip().splitlines()[0][:120] if str(error).strip() else type(error).__name__
         raise NotAnnData(f"{key} of {path.name} cannot be read: {first}.") from error
     if not isinstance(table, pd.DataFrame):
@@ -153,11 +152,10 @@ def _table(file: Any, key: str, path: Path) -> pd.DataFrame:
 def _uns(element: Any) -> Any:
     """A scalar or a dictionary of uns; None where it is of a kind that says nothing here."""
     import h5py
-    from anndata.io import read_elem
 
     if isinstance(element, h5py.Dataset) and element.shape not in ((), (1,)):
         return None
-    value = read_elem(element)
+    value = read_element(element)
     return value.item() if isinstance(value, np.generic) else value
 
 
