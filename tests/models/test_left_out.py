@@ -5,14 +5,17 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
+from perturbcast.data.conditions import is_single
 from perturbcast.errors import NotEnoughTraining
 from perturbcast.models import scgen as scgen_module
 from perturbcast.models.check_world import check_world
 from perturbcast.models.conformal import Z
-from perturbcast.models.embedding_ridge import ridge_state
+from perturbcast.models.embedding_ridge import EmbeddingRidge, ridge_state
 from perturbcast.models.latent_additive import LatentAdditive
 from perturbcast.models.left_out import left_out_errors
+from perturbcast.models.linear import Linear
 from perturbcast.models.mean import Mean
+from perturbcast.models.nearest import Nearest
 from perturbcast.models.pair_family import pairs_source
 from perturbcast.models.scgen import Scgen
 from perturbcast.models.target_inputs import target_inputs
@@ -23,13 +26,15 @@ def world():
     return check_world()
 
 
-class Spied:
+class Spied(Mean):
     """A model that notes what it was fitted to; it can refuse."""
 
     def __init__(self, *, least=0):
-        self.fitted_to, self.least = [], least
+        object.__setattr__(self, "fitted_to", [])
+        object.__setattr__(self, "least", least)
+        super().__init__()
 
-    def fit(self, training, *, seed, progress, options):
+    def fit(self, training, *, seed=0, progress=None):
         if training.responses.n_queries < self.least:
             raise NotEnoughTraining("too few.")
         self.fitted_to.append(set(training.responses.queries))
@@ -58,6 +63,24 @@ def test_intervals_cover_new_conditions(world):
     found = fitted.predict(world.test.queries)
     inside = np.abs(found.response - world.test.response) <= Z * found.sd
     assert 0.85 <= inside[found.predicted].mean() <= 0.95
+
+
+@pytest.mark.parametrize("model", [Linear(), Nearest(), EmbeddingRidge()], ids=lambda model: model.label)
+def test_baselines_cover_new_singles_and_new_combinations(world, model):
+    fitted = model.fit(world.training, seed=0)
+    found = fitted.predict(world.test.queries)
+    inside = np.abs(found.response - world.test.response) <= Z * found.sd
+    single = np.array([is_single(query.condition) for query in world.test.queries])
+    for kind in (single, ~single):
+        assert 0.8 <= inside[kind & found.predicted].mean() <= 0.97
+
+
+@pytest.mark.parametrize("model", [Linear, Nearest, EmbeddingRidge])
+def test_calibration_moves_the_standard_deviation_and_not_the_answer(world, model):
+    queries = world.test.queries[:4]
+    own, calibrated = (model(folds=folds).fit(world.training, seed=0).predict(queries) for folds in (0, 3))
+    np.testing.assert_array_equal(own.response, calibrated.response)
+    assert not np.array_equal(own.sd, calibrated.sd)
 
 
 def test_without_folds_there_is_no_standard_deviation(world):

@@ -1,7 +1,7 @@
 """Ridge regression from an embedding of the targets to the response; table and ridge chosen by leave-one-out."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Annotated, ClassVar, Literal
 
@@ -19,6 +19,7 @@ from perturbcast.models.embeddings_of_targets import Combination, TargetFeatures
 from perturbcast.models.fields import Range
 from perturbcast.models.fixed_effects import FixedEffects
 from perturbcast.models.leave_one_out import LeaveOneOut, projected_precision
+from perturbcast.models.left_out import KnowsLeftOutErrors, left_out_errors
 
 FEWEST_QUERIES = 4
 STRENGTHS = (0.01, 0.03, 0.1, 0.3, 1.0, 3.0, 10.0)  # 1 / λ, with features scaled to mean squared norm one
@@ -58,7 +59,7 @@ class SideBySide:
         return arrays
 
 
-class FittedEmbeddingRidge(FittedModel):
+class FittedEmbeddingRidge(KnowsLeftOutErrors):
     """Fixed effects + summed features of the targets times weights."""
 
     @cached_property
@@ -84,7 +85,8 @@ class FittedEmbeddingRidge(FittedModel):
         level = self._effects.rows(self._levelled([query]))[0] @ self._state["effects"]
         features = self.chosen.rows([query])[0]
         change = features @ self._weights if features.any() else 0.0  # (feature,) @ (feature, gene) -> (gene,)
-        return level + change, self._state["sd"], self._support(query)
+        sd = self.left_out_errors.sd(query, level + change)
+        return level + change, self._state["sd"] if sd is None else sd, self._support(query)
 
     def _support(self, query: Query) -> Support:
         if query in self.seen:
@@ -128,6 +130,7 @@ class EmbeddingRidge(Model):
     alpha: Annotated[float, Range(0.0)] = 0.0  # penalty on the tables of the knowledge as they are, D-14; 0: chosen
     control: Literal["none", "random", "permuted", "one-hot"] = "none"  # what stands in place of every table, D-15
     search_limit: Annotated[int, Range(32)] = 400  # queries on which table and ridge are chosen
+    folds: Annotated[int, Range(0)] = 3  # of conditions, without each of which it is fitted to calibrate sd; 0: own sd
 
     def fit(self, training: TrainingData, *, seed: int = 0, progress: Progress | None = None) -> FittedEmbeddingRidge:
         """The fitted model; NotEnoughTraining with fewer than four training queries."""
@@ -152,6 +155,7 @@ class EmbeddingRidge(Model):
         rows = tables[best].rows(table.queries)
         state = ridge_state(rows, table.response, effects, strength=strength, size=self._size(rows))
         state |= tables[best].state()
+        state |= left_out_errors(replace(self, folds=0), training, n_folds=self.folds, seed=seed, progress=progress)
         return FittedEmbeddingRidge(self, table, state, split_fingerprint=training.split_fingerprint)
 
     def _size(self, rows: np.ndarray) -> float:

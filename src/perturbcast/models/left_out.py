@@ -2,7 +2,8 @@
 
 from collections.abc import Mapping
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
+from functools import cached_property
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from jaxtyping import Float
@@ -10,26 +11,17 @@ from jaxtyping import Float
 from perturbcast._progress import Progress
 from perturbcast.data.conditions import Query
 from perturbcast.errors import NotEnoughTraining
-from perturbcast.models.base import FittedModel, TrainingData
+from perturbcast.models.base import FittedModel, Model, TrainingData
 from perturbcast.models.calibrated import calibrated_sd, group_errors, groups_left_out, restored_errors
+from perturbcast.models.capabilities import fit_on
 from perturbcast.models.holdouts import Holdout, holdouts, question_of
 
 if TYPE_CHECKING:
     from perturbcast.training.plan import RunOptions
 
 
-@runtime_checkable
-class Trains(Protocol):
-    """A model that trains on the engine."""
-
-    def fit(
-        self, training: TrainingData, *, seed: int, progress: Progress | None, options: "RunOptions | None"
-    ) -> FittedModel:
-        """The fitted model."""
-
-
 def left_out_errors(
-    model: Trains,
+    model: Model,
     training: TrainingData,
     *,
     n_folds: int,
@@ -59,7 +51,7 @@ def left_out_errors(
 
 
 def _answers(
-    model: Trains,
+    model: Model,
     given: TrainingData,
     fold: Holdout,
     seed: int,
@@ -70,7 +62,7 @@ def _answers(
     table = given.responses
     try:
         part = replace(given, responses=table.take(fold.train))
-        fitted = model.fit(part, seed=seed, progress=progress, options=options)
+        fitted = fit_on(model, part, seed=seed, progress=progress, options=options)
     except NotEnoughTraining:
         return [], [], []
     answers = fitted.predict([table.queries[row] for row in fold.valid])
@@ -101,3 +93,12 @@ class LeftOutErrors:
         questions = [question_of(query, self._seen)]
         found = calibrated_sd(self._errors, [query], questions, response[None], self._seen)[0]
         return found if np.isfinite(found).all() else None
+
+
+class KnowsLeftOutErrors(FittedModel):
+    """A fitted model that keeps the arrays of `left_out_errors` among those it learned."""
+
+    @cached_property
+    def left_out_errors(self) -> LeftOutErrors:
+        """Calibrated errors on conditions that it was fitted without."""
+        return LeftOutErrors(self._state, frozenset(query.condition for query in self.trained_on))

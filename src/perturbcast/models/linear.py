@@ -1,6 +1,6 @@
 """The bilinear linear model of Ahlmann-Eltze, Huber and Anders (spec D-7 to D-9, D-15)."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Annotated, ClassVar, Literal
 
@@ -16,12 +16,13 @@ from perturbcast.genes.knowledge import GeneKnowledge
 from perturbcast.models.base import FittedModel, Model, ModelCard, TrainingData
 from perturbcast.models.embeddings_of_targets import TargetFeatures, spectral_embedding, target_tables
 from perturbcast.models.fields import Range
+from perturbcast.models.left_out import KnowsLeftOutErrors, left_out_errors
 from perturbcast.models.mean import mean_by_context
 
 TRAINING, RANDOM, SPECTRAL = "training", "random", "spectral:"
 
 
-class FittedLinear(FittedModel):
+class FittedLinear(KnowsLeftOutErrors):
     """c + G W q, q the summed embedding of the targets."""
 
     @cached_property
@@ -36,7 +37,8 @@ class FittedLinear(FittedModel):
             raise CannotPredict(f"{', '.join(map(repr, unknown))} has no row in embedding {self._targets.name!r}.")
         mean = self._state["mean"][self.contexts.index(query.context)]
         effect = self._state["effect"] @ self._targets.rows([query])[0]  # (gene, feature) @ (feature,) -> (gene,)
-        return mean + effect, self._state["sd"], self._support(query, n_known, n_targets)
+        sd = self.left_out_errors.sd(query, mean + effect)
+        return mean + effect, self._state["sd"] if sd is None else sd, self._support(query, n_known, n_targets)
 
     def _support(self, query: Query, n_known: int, n_targets: int) -> Support:
         if query in self.seen:
@@ -73,6 +75,7 @@ class Linear(Model):
     gene_embedding: str = TRAINING  # G
     perturbation_embedding: str = TRAINING  # Q
     missing: Literal["mean", "refuse"] = "mean"  # for a target without embedding
+    folds: Annotated[int, Range(0)] = 3  # of conditions, without each of which it is fitted to calibrate sd; 0: own sd
 
     def fit(self, training: TrainingData, *, seed: int = 0, progress: Progress | None = None) -> FittedLinear:
         """The fitted model; NeedsKnowledge where an embedding named is not among the knowledge."""
@@ -90,6 +93,7 @@ class Linear(Model):
         freedom = max(len(unexplained) - queries.shape[1], 1)
         state = {"mean": mean, "effect": effect, "sd": np.sqrt((unexplained**2).sum(axis=0) / freedom)}
         state |= by_target.state("target.")
+        state |= left_out_errors(replace(self, folds=0), training, n_folds=self.folds, seed=seed, progress=progress)
         return FittedLinear(self, table, state, split_fingerprint=training.split_fingerprint)
 
     def _embedding(self, name: str, training: TrainingData, *, seed: int) -> TargetFeatures:

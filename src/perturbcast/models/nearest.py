@@ -1,7 +1,7 @@
 """Nearest neighbours: the mean response of the most similar training targets, shrunk to the mean (spec D-19)."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from itertools import product
 from typing import Annotated, ClassVar
@@ -17,6 +17,7 @@ from perturbcast.models.fields import Range
 from perturbcast.models.gene_views import GeneView
 from perturbcast.models.kernel_state import restored_views, view_state
 from perturbcast.models.knowledge_views import response_view, views_of
+from perturbcast.models.left_out import KnowsLeftOutErrors, left_out_errors
 from perturbcast.models.mean import mean_by_context
 
 NEIGHBOURS = (1, 5, 20)  # candidates for k, D-19
@@ -25,7 +26,7 @@ FEWEST_SINGLES = 4  # below this the mean is predicted
 ALL_VIEWS = "all views"
 
 
-class FittedNearest(FittedModel):
+class FittedNearest(KnowsLeftOutErrors):
     """Mean + ω * (mean deviation of the k most similar targets), summed over the targets of a query."""
 
     @cached_property
@@ -59,9 +60,10 @@ class FittedNearest(FittedModel):
             found = [deviation[target] for target in targets_of(query.condition)]
             response[row] = np.sum([mean + change for change, _ in found], axis=0)
             n_guessed = sum(rests_on is not Support.SEEN for _, rests_on in found)
-            if n_guessed:
-                sd[row] = self._state["sd"] * np.sqrt(n_guessed)
+            own = self._state["sd"] * np.sqrt(n_guessed) if n_guessed else np.nan
             support.append(self._support(query, [rests_on for _, rests_on in found]))
+            new = None if support[-1] is Support.SEEN else self.left_out_errors.sd(query, response[row])
+            sd[row] = own if new is None else new
         return Answers(response, sd, tuple(support), ("",) * len(queries))
 
     def _deviations(self, targets: Sequence[str]) -> dict[str, tuple[np.ndarray, Support]]:
@@ -109,6 +111,7 @@ class Nearest(Model):
     fitted_class: ClassVar[type[FittedModel]] = FittedNearest
     k: Annotated[int, Range(1)] | None = None  # neighbours; none: leave-one-out over 1, 5, 20
     share: Annotated[float, Range(0.0, 1.0)] | None = None  # ω; none: leave-one-out
+    folds: Annotated[int, Range(0)] = 3  # of conditions, without each of which it is fitted to calibrate sd; 0: own sd
 
     def fit(self, training: TrainingData, *, seed: int = 0, progress: Progress | None = None) -> FittedNearest:
         """The fitted model; with fewer than four training singles no neighbours are looked for."""
@@ -134,6 +137,7 @@ class Nearest(Model):
         state |= {"k": np.array([k]), "share": np.array([share])}
         state["sd"] = left_out_sd(likeness.get(name), deviation, k=k, share=share)
         state |= view_state(kept)
+        state |= left_out_errors(replace(self, folds=0), training, n_folds=self.folds, seed=seed, progress=progress)
         return FittedNearest(self, table, state, split_fingerprint=training.split_fingerprint)
 
 

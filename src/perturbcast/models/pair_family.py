@@ -18,7 +18,7 @@ from perturbcast.errors import NotEnoughTraining
 from perturbcast.models.base import FittedModel, Model, TrainingData
 from perturbcast.models.fields import Range
 from perturbcast.models.gears_fit import pairs_of
-from perturbcast.models.left_out import LeftOutErrors, left_out_errors
+from perturbcast.models.left_out import KnowsLeftOutErrors, left_out_errors
 from perturbcast.models.target_inputs import TargetInputs, target_inputs
 from perturbcast.models.trained_network import Cells, trained_network
 from perturbcast.models.training_cells import held_out_cells, training_cells
@@ -33,7 +33,7 @@ PUBLISHED = {"epoch_steps": None, "max_steps": None, "annealed": False, "patienc
 MOST_CONTROLS = 128  # control cells of a context that predictions start from
 
 
-class FittedPairs(FittedModel):
+class FittedPairs(KnowsLeftOutErrors):
     """A trained network; an answer is the mean over control cells of what it predicts with the targets and without."""
 
     @cached_property
@@ -95,11 +95,7 @@ class FittedPairs(FittedModel):
         response = np.empty(len(self.genes))
         found = self.mean_expression(query.condition, query.context) - self._without[query.context]
         response[self._order] = found
-        return response, self._errors.sd(query, response), self._support(query)
-
-    @cached_property
-    def _errors(self) -> LeftOutErrors:
-        return LeftOutErrors(self._state, self._singly)
+        return response, self.left_out_errors.sd(query, response), self._support(query)
 
     @cached_property
     def _singly(self) -> frozenset[str]:
