@@ -19,7 +19,7 @@ def measured(version, form, share, *, genes, width, heads):
     import torch
 
     from perturbcast.nn.grape_dense import dense_received
-    from perturbcast.nn.grape_hgat import BiasedGATv2, PlainGAT
+    from perturbcast.nn.grape_gat import BiasedGATv2, PlainGAT
 
     torch.set_num_threads(1)
     torch.manual_seed(0)

@@ -18,6 +18,7 @@ from perturbcast.models.grape import Grape
 from perturbcast.models.grape_nodes import candidates_of
 from perturbcast.models.node_table import node_table, non_coding_of
 from perturbcast.models.registry import get_model
+from perturbcast.nn import grape_graph
 from perturbcast.nn.response_net import Rows
 
 SMALL = {"folds": 2, "width": 8, "n_heads": 2, "top": 5, "align_epochs": 1}
@@ -70,6 +71,24 @@ def test_mask_reaches_neighbours_and_with_all_layers_their_neighbours(world):
     near = {gene for gene in destination[source == 0].tolist() if gene < nodes.n_measured}
     assert counts["last"] == near
     assert near < counts["all"]
+
+
+@pytest.mark.parametrize("profile", ["paper", "code"])
+def test_exchanged_messages_answer_as_all_heard_anew_also_for_genes_outside_training(world, profile, monkeypatch):
+    knowledge = with_more_words(world).knowledge
+    model = Grape.make(profile, **(SMALL | {"width": 8, "align_epochs": 0}))
+    nodes = model.used(node_table(world.training.responses.take(np.arange(8)), knowledge))
+    assert len(nodes.names) > nodes.n_core
+    found = []
+    for many in (0, 10**6):
+        monkeypatch.setattr(grape_graph, "MANY", many)
+        torch.manual_seed(0)
+        network = model.network(nodes, n_genes=nodes.n_measured).eval()
+        with torch.no_grad():
+            found.append(network.respond(torch.tensor([[0, 1], [3, -1], [nodes.n_core, -1], [-1, -1]])))
+        assert network.states().graph.exchanges is (many == 0)
+    torch.testing.assert_close(found[0], found[1], atol=1e-5, rtol=1e-5)
+    assert not torch.equal(found[0][2], found[0][3])
 
 
 def test_combination_masks_both_targets_and_what_they_send_adds_up(world):

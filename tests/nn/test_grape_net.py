@@ -6,11 +6,13 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
+from torch_geometric.nn.conv.gcn_conv import gcn_norm
 
 from perturbcast.nn import grape_dense, grape_graph
 from perturbcast.nn.grape_edges import candidate_edges
+from perturbcast.nn.grape_gat import BiasedGATv2, PlainGAT
 from perturbcast.nn.grape_graph import MessageGraph
-from perturbcast.nn.grape_hgat import BiasedGATv2, Masked, PlainGAT, RelationLayer
+from perturbcast.nn.grape_hgat import Masked, RelationLayer
 from perturbcast.nn.grape_parts import (
     FeatureEncoder,
     SimilarityHeads,
@@ -20,7 +22,7 @@ from perturbcast.nn.grape_parts import (
     relation_of,
     tanh_huber,
 )
-from perturbcast.nn.grape_structure import Structure, channel_attention
+from perturbcast.nn.grape_structure import Structure, channel_attention, smoothed
 from perturbcast.nn.nodes import NodeTable
 
 EVERY_PAIR = torch.cartesian_prod(torch.arange(3), torch.arange(3)).T
@@ -70,6 +72,16 @@ def test_a3_hop_is_the_normalised_neighbourhood_sum():
     source, destination = torch.tensor([0, 1, 0, 1, 2, 1, 2]), torch.tensor([0, 0, 1, 1, 1, 2, 2])
     found = torch.relu(hop(torch.tensor([[1.0], [2.0], [4.0]]), torch.stack([source, destination])))
     np.testing.assert_allclose(found.detach().numpy()[:, 0], [1.316497, 2.707908, 2.816497], atol=1e-6)
+
+
+def test_hop_over_known_weights_is_that_of_the_layer():
+    torch.manual_seed(0)
+    structure = Structure(["fused"], 4, n_heads=1, n_hops=1, least=(-1.0, 0.0))
+    torch.nn.init.normal_(structure.hops[0].bias)
+    states, edges, present = torch.randn(3, 4), EVERY_PAIR, (torch.rand(9) < 0.7).float()
+    _, weight = gcn_norm(edges, present, 3, add_self_loops=False)
+    found = smoothed(structure.hops[0], states, edges, weight)
+    torch.testing.assert_close(found, structure.hops[0](states, edges, present))
 
 
 @pytest.mark.parametrize(("weights", "diagonal", "other"), [((0.1, 0.1), 5 / 6, 1 / 6), ((math.log(3), 0), 0.75, 0.25)])
@@ -159,8 +171,13 @@ def layer_and_graph(*, n_nodes=12, version="v2", combine="residual", seed=0):
     return layer, graph, torch.randn(n_nodes, 8)
 
 
-@pytest.mark.parametrize(("version", "combine"), [("v2", "residual"), ("v1", "mean")])
-def test_masked_states_are_those_of_a_whole_run_with_the_mask(version, combine):
+@pytest.mark.parametrize("many", [0, 10**6])
+@pytest.mark.parametrize("most_gone", [0.0, 0.5, 2.0])
+@pytest.mark.parametrize(("version", "combine"), [("v2", "residual"), ("v1", "mean"), ("v2", "mean")])
+def test_masked_states_are_those_of_a_whole_run_with_the_mask(version, combine, many, most_gone, monkeypatch):
+    """Whether messages are exchanged (`many` = 0) or all heard anew, and from whichever share taken on."""
+    monkeypatch.setattr(grape_graph, "MANY", many)
+    monkeypatch.setattr(grape_graph, "MOST_GONE", most_gone)
     layer, graph, states = layer_and_graph(version=version, combine=combine)
     other, _, _ = layer_and_graph(version=version, combine=combine, seed=1)
     rows = [[2], [5, 7], [11]]
@@ -178,6 +195,66 @@ def test_masked_states_are_those_of_a_whole_run_with_the_mask(version, combine):
             own = changed.key // 12 == row
             found[changed.key[own] % 12] = changed.state[own]
             torch.testing.assert_close(found, expected, atol=1e-6, rtol=1e-5)
+
+
+def masked_twice(monkeypatch, *, many, seed=0, dropout=0.0, n_wanted=None):
+    """(what two layers make of three queries' masks, the gradients of its squares, all leaves)."""
+    monkeypatch.setattr(grape_graph, "MANY", many)
+    (layer, graph, states), (other, _, _) = layer_and_graph(), layer_and_graph(seed=1)
+    torch.manual_seed(seed)
+    for one in (layer, other):
+        one.train(dropout > 0)
+        one.dropout = 0.0
+        for conv in one.attention:
+            conv.dropout = dropout
+    states.requires_grad_()
+    key = torch.tensor([2, 12 + 5, 12 + 7, 24 + 11])
+    first = layer(states, graph)
+    second = other(first.after, graph)
+    changed = layer.masked(first, graph, Masked(key, torch.zeros(4, 8)))
+    changed = other.masked(second, graph, changed, n_wanted=n_wanted)
+    leaves = [states, *layer.parameters(), *other.parameters()]
+    slopes = torch.autograd.grad(changed.state.square().sum(), leaves, allow_unused=True)
+    return changed, slopes
+
+
+def test_exchanged_messages_have_the_gradients_of_all_messages_heard_anew(monkeypatch):
+    (found, slopes), (plain, expected) = (masked_twice(monkeypatch, many=many) for many in (0, 10**6))
+    assert torch.equal(found.key, plain.key)
+    torch.testing.assert_close(found.state, plain.state, atol=1e-6, rtol=1e-5)
+    assert sum(slope is not None for slope in slopes) > 20
+    for slope, other in zip(slopes, expected, strict=True):
+        torch.testing.assert_close(slope, other, atol=1e-5, rtol=1e-4)
+
+
+def test_exchange_can_be_limited_to_the_nodes_that_are_read(monkeypatch):
+    whole, part = (masked_twice(monkeypatch, many=0, n_wanted=n_wanted)[0] for n_wanted in (None, 7))
+    read = whole.key % 12 < 7
+    assert 0 < int(read.sum()) < len(read)
+    assert torch.equal(part.key, whole.key[read])
+    torch.testing.assert_close(part.state, whole.state[read], atol=0, rtol=0)
+
+
+def test_dropout_of_exchanged_messages_is_that_of_all_heard_anew_in_the_mean(monkeypatch):
+    layer, graph, states = layer_and_graph(combine="mean")
+    layer.train()
+    key = torch.arange(20) * 12 + 5  # as many queries alike
+    for many in (0, 10**6):
+        monkeypatch.setattr(grape_graph, "MANY", many)
+        fresh = replace(graph)
+        found = []
+        for dropout, n_draws in ((0.0, 1), (0.3, 40)):
+            torch.manual_seed(0)
+            for conv in layer.attention:
+                conv.dropout = dropout
+                torch.nn.init.constant_(conv.bias, 50.0)  # beyond the reach of ReLU, so that means pass it
+            with torch.no_grad():
+                masked = Masked(key, states[[5] * 20] + 1)
+                runs = [layer.masked(layer(states, fresh), fresh, masked) for _ in range(n_draws)]
+            drawn = torch.stack([run.state.unflatten(0, (20, -1)) for run in runs])
+            found.append(drawn.mean(dim=(0, 1)))
+        assert drawn.std(dim=(0, 1)).max() > 0.1
+        torch.testing.assert_close(found[0], found[1], atol=0.1, rtol=0)
 
 
 @pytest.mark.parametrize(("kind", "concat", "biased"), [(BiasedGATv2, True, True), (PlainGAT, False, False)])

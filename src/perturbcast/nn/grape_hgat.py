@@ -2,7 +2,8 @@
 
 A masked gene changes its own state and those of the genes that it sends messages to; all other states are those of the
 unmasked graph. So the graph is run once, and each query recomputes what its targets reach: the same numbers as a whole
-run per query.
+run per query. Where genes have many neighbours, only messages that change are exchanged. Dropout of attention is drawn
+once a step for what no mask changes, and anew for every other message.
 """
 
 from dataclasses import dataclass
@@ -12,11 +13,11 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 from torch.nn import functional
-from torch_geometric.nn import GATConv, GATv2Conv
-from torch_geometric.utils import softmax
 
 from perturbcast.nn.grape_dense import dense_received
-from perturbcast.nn.grape_graph import N_RELATIONS, MessageGraph, Reach, reach_of
+from perturbcast.nn.grape_gat import BiasedGATv2, Exchange, Heard, PlainGAT, exchanged, finished, heard_over
+from perturbcast.nn.grape_graph import N_RELATIONS, MessageGraph, Reach, reach_of, rows_of
+from perturbcast.nn.grape_messages import edge_sums
 
 BLOCK = 1024  # rows per product when asked: always as many, so that a row's bits do not depend on the others
 
@@ -27,63 +28,6 @@ class Masked:
 
     key: Int[Tensor, " change"]
     state: Float[Tensor, "change state"]
-
-
-class BiasedGATv2(GATv2Conv):
-    """GATv2 whose logits take a bias per edge, so that the response loss trains the weights of edges (A.4)."""
-
-    def __init__(self, n_in: int, n_out: int, *, n_heads: int, concat: bool, dropout: float) -> None:
-        super().__init__(n_in, n_out, heads=n_heads, concat=concat, dropout=dropout, add_self_loops=False)
-
-    def sent(self, states: Tensor) -> Tensor:
-        """What nodes send, (node, head, channel)."""
-        return torch.as_tensor(self.lin_l(states)).unflatten(1, (self.heads, -1))
-
-    def asked(self, states: Tensor) -> Tensor:
-        """What nodes ask with, (node, head, channel)."""
-        return torch.as_tensor(self.lin_r(states)).unflatten(1, (self.heads, -1))
-
-    def received(self, sent: Tensor, asked: Tensor, edges: Tensor, bias: Tensor | None) -> Tensor:
-        """The attended messages of each destination; its bias alone where there are none."""
-        logit = functional.leaky_relu(sent[edges[0]] + asked[edges[1]], self.negative_slope)
-        logit = (logit * self.att).sum(dim=2)
-        return _attended(self, logit if bias is None else logit + bias[:, None], sent, asked, edges)
-
-    def pair_logits(self, sent: Tensor, asked: Tensor) -> Tensor:
-        """Logits of all pairs, (destination, source, head)."""
-        return (functional.leaky_relu(sent[None] + asked[:, None], self.negative_slope) * self.att).sum(dim=3)
-
-
-class PlainGAT(GATConv):
-    """The first GAT, as in the released code: logits are a sum of a term of the source and one of the destination."""
-
-    def __init__(self, n_in: int, n_out: int, *, n_heads: int, concat: bool, dropout: float) -> None:
-        super().__init__(n_in, n_out, heads=n_heads, concat=concat, dropout=dropout, add_self_loops=False)
-
-    def sent(self, states: Tensor) -> Tensor:
-        """What nodes send, (node, head, channel)."""
-        return torch.as_tensor(self.lin(states)).unflatten(1, (self.heads, -1))
-
-    asked = sent
-
-    def received(self, sent: Tensor, asked: Tensor, edges: Tensor, bias: Tensor | None) -> Tensor:
-        """The attended messages of each destination; its bias alone where there are none."""
-        source, destination = (sent * self.att_src).sum(dim=2), (asked * self.att_dst).sum(dim=2)
-        logit = functional.leaky_relu(source[edges[0]] + destination[edges[1]], self.negative_slope)
-        return _attended(self, logit if bias is None else logit + bias[:, None], sent, asked, edges)
-
-    def pair_logits(self, sent: Tensor, asked: Tensor) -> Tensor:
-        """Logits of all pairs, (destination, source, head): sums of two terms, so that no channel is repeated."""
-        source, destination = (sent * self.att_src).sum(dim=2), (asked * self.att_dst).sum(dim=2)
-        return functional.leaky_relu(source[None] + destination[:, None], self.negative_slope)
-
-
-def _attended(conv: Any, logit: Tensor, sent: Tensor, asked: Tensor, edges: Tensor) -> Tensor:
-    """PyG's propagation of what is sent, weighed by the softmax of logits over the in-edges of each destination."""
-    weight = softmax(logit, edges[1], num_nodes=len(asked))
-    weight = functional.dropout(weight, conv.dropout, conv.training)
-    found = conv.propagate(edges, x=(sent, asked), alpha=weight, size=(len(sent), len(asked)))
-    return torch.as_tensor((found.flatten(1) if conv.concat else found.mean(dim=1)) + conv.bias)
 
 
 class RelationLayer(nn.Module):
@@ -117,19 +61,27 @@ class RelationLayer(nn.Module):
         """The next states without any mask, and what is needed to mask some."""
         sent = [conv.sent(part) for conv, part in self._parts(states)]
         asked = [conv.asked(part) for conv, part in self._parts(states)]
-        edges = torch.stack([graph.source[: graph.n_awake], graph.destination[: graph.n_awake]])
-        outs = []
-        for number, chosen in enumerate(graph.by_relation):
-            outs.append(
-                self._received(number, sent, asked, edges[:, chosen], graph, chosen, dense=graph.crowded[number])
-            )
-        return Unmasked(states, sent, asked, self._joined(outs, states))
+        outs, kept = [], []
+        for number in range(N_RELATIONS):
+            if graph.exchanges:
+                kept.append(self._kept(number, sent[number], asked[number], graph))
+                heard, sums = kept[-1]
+                outs.append(finished(self.attention[number], sums / heard.mass.clamp(min=1.0)[:, :, None]))
+            else:
+                outs.append(self._received(number, sent[number], asked[number], graph))
+        return Unmasked(states, sent, asked, self._joined(outs, states), kept)
 
-    def masked(self, unmasked: "Unmasked", graph: MessageGraph, changed: Masked) -> Masked:
-        """The next states that differ, of queries in which some states do."""
-        reach = reach_of(graph, changed.key)
-        n, n_messages = graph.n_nodes, len(reach.source)
-        rows, place = torch.unique(torch.cat([reach.source, _rows(reach, n)]), return_inverse=True)
+    def masked(
+        self, unmasked: "Unmasked", graph: MessageGraph, changed: Masked, *, n_wanted: int | None = None
+    ) -> Masked:
+        """The next states that differ, of queries in which some states do; where messages are exchanged, of the first
+        `n_wanted` nodes.
+        """
+        share = unmasked.share(graph)
+        reach = reach_of(graph, changed.key, share=share, n_wanted=None if share is None else n_wanted)
+        n = graph.n_nodes
+        wanted = [reach.source, rows_of(reach.affected, changed.key, n_nodes=n), graph.source[reach.gone]]
+        rows, place = torch.unique(torch.cat(wanted), return_inverse=True)
         old, new = rows[rows < n], rows[rows >= n] - n
 
         def table(before: Tensor, after: Tensor) -> Tensor:
@@ -139,14 +91,40 @@ class RelationLayer(nn.Module):
         parts = self._parts(changed.state)
         sent = [table(x, self._whole(c.sent, y)) for x, (c, y) in zip(unmasked.sent, parts, strict=True)]
         asked = [table(x, self._whole(c.asked, y)) for x, (c, y) in zip(unmasked.asked, parts, strict=True)]
-        source, own = place[:n_messages], place[n_messages:]
-        relation = graph.relation[reach.edge]
+        source, own, gone = place.split([len(part) for part in wanted])
         outs = []
         for number in range(N_RELATIONS):
-            chosen = torch.nonzero(relation == number)[:, 0]
-            edges = torch.stack([source[chosen], reach.destination[chosen]])
-            outs.append(self._received(number, sent, [x[own] for x in asked], edges, graph, reach.edge[chosen]))
+            given = sent[number], asked[number]
+            outs.append(self._heard_anew(number, unmasked, given, graph, reach, (source, own, gone)))
         return Masked(reach.affected, self._joined(outs, table(unmasked.before, changed.state)[own]))
+
+    def _heard_anew(
+        self,
+        number: int,
+        unmasked: "Unmasked",
+        given: tuple[Tensor, Tensor],
+        graph: MessageGraph,
+        reach: Reach,
+        rows: tuple[Tensor, Tensor, Tensor],
+    ) -> Tensor:
+        """What affected states hear over one relation; `rows` of the tables: sources, states, gone sources."""
+        (sent, asked), (source, own, gone) = given, rows
+        conv: Any = self.attention[number]
+        chosen = torch.nonzero(graph.relation[reach.edge] == number)[:, 0]
+        edges = torch.stack([source[chosen], reach.destination[chosen]])
+        bias = self._bias(number, graph, reach.edge[chosen])
+        if not unmasked.kept:
+            return torch.as_tensor(conv.received(sent, asked[own], edges, bias))
+        lost = torch.nonzero(graph.relation[reach.gone] == number)[:, 0]
+        exchange = Exchange(
+            reach.affected % graph.n_nodes,
+            reach.whole,
+            own,
+            edges,
+            torch.stack([gone[lost], reach.gone_from[lost]]),
+            graph.place[reach.gone[lost]],
+        )
+        return exchanged(conv, unmasked.kept[number], sent, asked, exchange, bias)
 
     def _parts(self, states: Tensor) -> list[tuple[Any, Tensor]]:
         """Each relation's attention with the states that it reads."""
@@ -160,24 +138,26 @@ class RelationLayer(nn.Module):
         blocks = functional.pad(states, (0, 0, 0, -len(states) % BLOCK)).split(BLOCK)
         return torch.cat([project(block) for block in blocks])[: len(states)]
 
-    def _received(
-        self,
-        number: int,
-        sent: list[Tensor],
-        asked: list[Tensor],
-        edges: Tensor,
-        graph: MessageGraph,
-        chosen: Tensor,
-        *,
-        dense: bool = False,
-    ) -> Tensor:
-        bias = None
-        if graph.bias is not None and self.strength is not None:
-            bias = self.strength[number] * graph.bias[chosen]
+    def _bias(self, number: int, graph: MessageGraph, edges: Tensor) -> Tensor | None:
+        """What is added to the logits of some edges of a relation."""
+        if graph.bias is None or self.strength is None:
+            return None
+        return torch.as_tensor(self.strength[number] * graph.bias[edges])
+
+    def _received(self, number: int, sent: Tensor, asked: Tensor, graph: MessageGraph) -> Tensor:
+        """The messages of one relation without masks, over all pairs where edges are many."""
         conv: Any = self.attention[number]
-        if dense:
-            return dense_received(conv, sent[number], asked[number], edges, bias)
-        return torch.as_tensor(conv.received(sent[number], asked[number], edges, bias))
+        bias = self._bias(number, graph, graph.by_relation[number])
+        if graph.crowded[number]:
+            return dense_received(conv, sent, asked, graph.edges_of(number), bias)
+        return torch.as_tensor(conv.received(sent, asked, graph.edges_of(number), bias))
+
+    def _kept(self, number: int, sent: Tensor, asked: Tensor, graph: MessageGraph) -> tuple[Heard, Tensor]:
+        """The same before the division of the softmax, with the sums of messages."""
+        conv: Any = self.attention[number]
+        edges = graph.edges_of(number)
+        heard = heard_over(conv, sent, asked, edges, self._bias(number, graph, graph.by_relation[number]))
+        return heard, edge_sums(heard.spoken, sent, edges, n_nodes=len(asked))
 
     def _joined(self, outs: list[Tensor], before: Tensor) -> Tensor:
         if self.norm is not None:
@@ -195,9 +175,13 @@ class Unmasked:
     sent: list[Tensor]
     asked: list[Tensor]
     after: Tensor
+    kept: list[tuple[Heard, Tensor]]  # by relation, where messages are exchanged: what is heard, and sums of messages
 
-
-def _rows(reach: Reach, n_nodes: int) -> Tensor:
-    """Row of each affected state before the layer: its node, or n + its place among the changed."""
-    at = torch.searchsorted(reach.changed, reach.affected).clamp(max=len(reach.changed) - 1)
-    return torch.where(reach.changed[at] == reach.affected, n_nodes + at, reach.affected % n_nodes)
+    def share(self, graph: MessageGraph) -> Tensor | None:
+        """(edge, head) what each waking edge has of the attention of its destination; None where none is exchanged."""
+        if not self.kept:
+            return None
+        found = self.kept[0][0].weight.new_empty(graph.n_awake, self.kept[0][0].weight.shape[1])
+        for number, (heard, _) in enumerate(self.kept):
+            found[graph.by_relation[number]] = (heard.weight / heard.mass[graph.edges_of(number)[1]]).detach()
+        return found

@@ -265,7 +265,10 @@ class GrapeNet(ResponseNet):
         masked_layers = list(self.layers)[-len(states.runs) :]
         for layer, run in zip(masked_layers, states.runs, strict=True):
             assert isinstance(layer, RelationLayer)
-            changed = layer.masked(run, states.graph, changed)
+            last = layer is self.layers[-1]
+            changed = layer.masked(run, states.graph, changed, n_wanted=self.n_genes if last else None)
+            if not len(changed.key):
+                return None
         kept = changed.key % n_nodes < self.n_genes
         place = changed.key[kept]
         return Masked(place // n_nodes * self.n_genes + place % n_nodes, self._summed(changed.state[kept]))

@@ -5,6 +5,8 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 from torch.nn import functional
 
+from perturbcast.nn.grape_messages import edge_products
+
 SQUASH = 0.1  # sd of the Gaussian in the released encoder; A.3
 LEAST_NORM = 1e-8  # A-4
 LEAST_SUM = 1e-12  # of normalisations
@@ -111,8 +113,8 @@ class SimilarityHeads(nn.Module):
         self, states: Float[Tensor, "gene state"], source: Int[Tensor, " edge"], destination: Int[Tensor, " edge"]
     ) -> Float[Tensor, " edge"]:
         """The similarity of the ends of each edge, in [-1, 1]."""
-        unit = self.unit(states)
-        return (unit[source] * unit[destination]).sum(dim=1)
+        unit = self.unit(states)[:, None]
+        return edge_products(unit, unit, torch.stack([source, destination]))[:, 0]
 
 
 def divided(

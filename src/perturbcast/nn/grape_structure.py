@@ -7,7 +7,9 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 from torch.nn import functional
 from torch_geometric.nn import GCNConv
+from torch_geometric.nn.conv.gcn_conv import gcn_norm
 
+from perturbcast.nn.grape_messages import edge_sums
 from perturbcast.nn.grape_parts import SimilarityHeads, divided
 
 FAINT = 0.04  # edges of the aggregated graph below this take no part in the hops; A-6
@@ -58,9 +60,10 @@ class Structure(nn.Module):
         """Similarities after each hop over the binary aggregated graph (A-6, A-7)."""
         edges = torch.stack([source[:n_awake], destination[:n_awake]])
         present = (agreed[:n_awake] >= FAINT).to(state.dtype) if self.least_edge else None
+        _, weight = gcn_norm(edges, present, len(state), add_self_loops=False, dtype=state.dtype)
         found = []
         for hop, heads in zip(self.hops, self.by_hop, strict=True):
-            state = functional.relu(hop(state, edges, present))
+            state = functional.relu(smoothed(hop, state, edges, weight))
             cosine = heads(state, source, destination)
             found.append((1 + cosine) / 2 if self.least_likeness < 0 else cosine)
         return found
@@ -69,6 +72,14 @@ class Structure(nn.Module):
         if self.least_likeness < 0:
             return (1 + cosine) / 2
         return torch.where(cosine >= self.least_likeness, cosine, torch.zeros_like(cosine))
+
+
+def smoothed(
+    hop: GCNConv, state: Float[Tensor, "node state"], edges: Int[Tensor, "2 edge"], weight: Float[Tensor, " edge"]
+) -> Float[Tensor, "node state"]:
+    """What the layer gives over edges whose normalised weights are known: all hops of A-6 share them."""
+    found = edge_sums(weight[:, None], hop.lin(state)[:, None], edges, n_nodes=len(state))
+    return torch.as_tensor(found[:, 0] + hop.bias)
 
 
 class Ends:
