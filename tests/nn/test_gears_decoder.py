@@ -6,7 +6,7 @@ from torch.nn.functional import batch_norm
 
 from perturbcast.nn import gears_decoder
 from perturbcast.nn.gears_decoder import decoded
-from perturbcast.nn.row_products import outer_sum, times, times_back
+from perturbcast.nn.row_products import outer_sum, times
 from perturbcast.nn.shared_norm import SharedMlp
 
 N_GENES, HIDDEN = 12, 5
@@ -75,10 +75,24 @@ def test_running_moments_answer_as_the_formula_does():
         torch.testing.assert_close(ours(mlp, inputs, variant), plain(mlp, inputs, variant), rtol=1e-5, atol=1e-5)
 
 
+def test_the_way_back_lets_go_of_what_was_kept_while_it_works(monkeypatch):
+    monkeypatch.setattr(gears_decoder, "ROWS", N_GENES)  # a part for each group
+    kept = []
+    of_outputs = gears_decoder._of_outputs
+    monkeypatch.setattr(
+        gears_decoder, "_of_outputs", lambda z, *rest: (kept.append(len(blocks)), of_outputs(z, *rest))[1]
+    )
+    mlp, inputs = parts(1)
+    w = ours(mlp, inputs, torch.zeros_like(VARIANT))
+    blocks = w.grad_fn.blocks
+    w.sum().backward()
+    assert kept == [4, 3, 2, 1, 0]
+
+
 @pytest.mark.parametrize("shape", [(3, 8), (20, 7), (1, 13)])
 def test_products_are_those_of_matrices(shape):
     x, matrix, bias = drawn(*shape, 4, seed=1), drawn(6, 4, seed=2), drawn(6, seed=3)
     gradient = drawn(*shape, 6, seed=4)
     torch.testing.assert_close(times(x, matrix, bias), x @ matrix.T + bias)
-    torch.testing.assert_close(times_back(gradient, matrix, x), gradient @ matrix)
+    torch.testing.assert_close(times(gradient, matrix.T), gradient @ matrix)
     torch.testing.assert_close(outer_sum(gradient, x), torch.einsum("gro,grc->oc", gradient, x))

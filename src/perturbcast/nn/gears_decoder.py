@@ -18,7 +18,7 @@ from torch import Tensor
 from torch.autograd import Function
 from torch.autograd.function import once_differentiable
 
-from perturbcast.nn.row_products import outer_sum, times, times_back
+from perturbcast.nn.row_products import outer_sum, times
 from perturbcast.nn.shared_norm import EPSILON, SharedMlp
 
 ROWS = 8192  # computed at once: what they take stays in the caches, and is small beside the rest
@@ -50,13 +50,38 @@ class _Moments(NamedTuple):
     last_inverse: Tensor
 
 
-class _Block(NamedTuple):
-    """Some of the groups."""
+class _Part(NamedTuple):
+    """Some of the groups, and what their x is made of: again where it is needed, instead of being kept."""
 
-    x: Tensor  # (group, gene, state)
+    shift: Tensor  # (group, state)
+    variant: Tensor  # (group,)
+    share: Tensor  # of each row of a group, (group, 1, 1)
+    room: Tensor | None  # (group, gene, state) where all parts share one: each x overwrites the last
+
+    def inputs(self, genes: Tensor) -> Tensor:
+        """x, (group, gene, state)."""
+        shift = self.shift[:, None]
+        if len(genes) == 1:
+            return torch.add(genes, shift, out=self.room).relu_()
+        return torch.index_select(genes, 0, self.variant, out=self.room).add_(shift).relu_()
+
+
+def _parts(genes: Tensor, shift: Tensor, variant: Tensor, share: Tensor, *, one_room: bool) -> list[_Part]:
+    _, n_genes, n_states = genes.shape
+    together = max(1, ROWS // n_genes)
+    room = genes.new_empty(min(together, len(shift)), n_genes, n_states) if one_room else None
+    given = (shift, variant, (share / n_genes)[:, None, None])
+    return [
+        _Part(own, kinds, shares, None if room is None else room[: len(own)])
+        for own, kinds, shares in zip(*(tensor.split(together) for tensor in given), strict=True)
+    ]
+
+
+class _Block(NamedTuple):
+    """What is kept of a part for the way back."""
+
     y: Tensor  # (group, gene, wide)
     z: Tensor  # (group, gene, state)
-    share: Tensor  # of each row of a group, (group, 1, 1)
 
 
 def decoded(
@@ -80,28 +105,23 @@ def decoded(
     with torch.autocast(genes.device.type, enabled=False):
         genes, shift = genes.float(), shift.float()
         if not mlp.training:
-            return _by_running_moments(mlp, weights, genes, shift, variant)
+            return _by_running_moments(mlp, weights, genes, shift, variant, share)
         w, mean, variance, last_mean, last_variance = _Decoder.apply(genes, shift, variant, share, *weights)
     first.note(mean, variance, n_rows)
     second.note(last_mean, last_variance, n_rows)
     return w
 
 
-def _by_running_moments(mlp: SharedMlp, weights: Weights, genes: Tensor, shift: Tensor, variant: Tensor) -> Tensor:
+def _by_running_moments(
+    mlp: SharedMlp, weights: Weights, genes: Tensor, shift: Tensor, variant: Tensor, share: Tensor
+) -> Tensor:
     first, last = mlp.first_norm.running(), mlp.second_norm.running()
     folded, bias = weights.first * first.scale[:, None], first(weights.first_bias)
     readout = (weights.readout * last.scale) @ weights.second
     level = weights.readout @ last(weights.second_bias) + weights.readout_bias
-    together = max(1, ROWS // genes.shape[1])
-    parts = zip(shift.split(together), variant.split(together), strict=True)
-    return (
-        torch.cat([(times(_inputs(genes, *part), folded, bias).relu_() * readout).sum(dim=-1) for part in parts])
-        + level
-    )
-
-
-def _inputs(genes: Tensor, shift: Tensor, variant: Tensor) -> Tensor:
-    return ((genes if len(genes) == 1 else genes[variant]) + shift[:, None]).relu_()
+    parts = _parts(genes, shift, variant, share, one_room=False)
+    found = [(times(part.inputs(genes), folded, bias).relu_() * readout).sum(dim=-1) for part in parts]
+    return torch.cat(found) + level
 
 
 class _Decoder(Function):
@@ -109,24 +129,21 @@ class _Decoder(Function):
 
     @staticmethod
     def forward(ctx: Any, genes: Tensor, shift: Tensor, variant: Tensor, share: Tensor, *given: Tensor) -> Any:
-        own, together = Weights(*given), max(1, ROWS // genes.shape[1])
-        shares = (share / genes.shape[1])[:, None, None].split(together)
-        parts = zip(shift.split(together), variant.split(together), strict=True)
-        inputs = [_inputs(genes, *part) for part in parts]
-        mean, covariance = _moments_of_inputs(inputs, shares)
+        own, parts = Weights(*given), _parts(genes, shift, variant, share, one_room=True)
+        mean, covariance = _moments_of_inputs(genes, parts)
         variance = ((own.first @ covariance) * own.first).sum(dim=1).clamp_(min=0.0)
         inverse = torch.rsqrt(variance + EPSILON)
         folded = (own.first_scale * inverse)[:, None] * own.first
-        blocks = [_block(x, part, own, folded, mean) for x, part in zip(inputs, shares, strict=True)]
-        level, last_variance = _moments_of_outputs(blocks)
+        shifted = own.first_shift - folded @ mean
+        blocks = [_block(part.inputs(genes), own, folded, shifted) for part in parts]
+        level, last_variance = _moments_of_outputs(blocks, parts)
         last_inverse = torch.rsqrt(last_variance + EPSILON)
         scale = own.second_scale * last_inverse
         scaled = own.readout * scale
         w = torch.cat([(block.z * scaled).sum(dim=-1) for block in blocks])
         w += own.readout @ (own.second_shift - scale * level) + own.readout_bias
-        kept = _Moments(mean, covariance, inverse, level, last_inverse)
-        ctx.save_for_backward(variant, *own, *kept, *(part for block in blocks for part in block))
-        ctx.n_variants = len(genes)
+        ctx.save_for_backward(genes, shift, variant, share, *own, mean, covariance, inverse, level, last_inverse)
+        ctx.blocks = blocks  # not saved but held, so that the way back can let go of one after the other
         moments = (own.first @ mean + own.first_bias, variance, level + own.second_bias, last_variance)
         ctx.mark_non_differentiable(*moments)
         return w, *moments
@@ -134,64 +151,65 @@ class _Decoder(Function):
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, of_w: Tensor, *_: Any) -> tuple[Tensor | None, ...]:
-        variant, *kept = ctx.saved_tensors
-        own, kept = Weights(*kept[: len(Weights._fields)]), kept[len(Weights._fields) :]
-        moments, kept = _Moments(*kept[: len(_Moments._fields)]), kept[len(_Moments._fields) :]
-        size = len(_Block._fields)
-        blocks = [_Block(*kept[place : place + size]) for place in range(0, len(kept), size)]
-        parts = of_w.split(len(blocks[0].x))
-        of_level, of_variance, last = _through_readout(parts, blocks, own, moments)
+        genes, shift, variant, share, *kept = ctx.saved_tensors
+        own, moments = Weights(*kept[: len(Weights._fields)]), _Moments(*kept[len(Weights._fields) :])
+        parts, blocks = _parts(genes, shift, variant, share, one_room=False), ctx.blocks
+        of_each = of_w.split(len(blocks[0].z))
+        of_level, of_variance, last = _through_readout(of_each, blocks, own, moments)
         scaled = own.readout * own.second_scale * moments.last_inverse
         found = _Sums.zeros(own)
-        of_inputs = [
-            found.through(block, _of_outputs(block, part, of_level, of_variance, scaled), own, moments)
-            for block, part in zip(blocks, parts, strict=True)
-        ]
+        inputs, of_inputs = [], []
+        for part, of_part in zip(parts, of_each, strict=True):
+            y, z = blocks.pop(0)
+            inputs.append(part.inputs(genes))
+            of_z = _of_outputs(z, part, of_part, of_level, of_variance, scaled)
+            of_inputs.append(found.through(inputs[-1], y, of_z, own, moments))
+        del y, z, of_z
         of_mean, of_covariance, first = _through_first(found, own, moments)
-        for block, of_x in zip(blocks, of_inputs, strict=True):
-            of_x.addcmul_(times(block.x, 2 * of_covariance, of_mean), block.share)
-            mask_(of_x, block.x, 0.0, grad_input=of_x)
-        of_genes = of_w.new_zeros(ctx.n_variants, *of_inputs[0].shape[1:])
-        for of_x, part in zip(of_inputs, variant.split(len(blocks[0].x)), strict=True):
-            of_genes += of_x.sum(dim=0) if len(of_genes) == 1 else _by_variant(of_x, part, len(of_genes))
+        of_genes = torch.zeros_like(genes)
+        for part, x, of_x in zip(parts, inputs, of_inputs, strict=True):
+            of_x.addcmul_(times(x, 2 * of_covariance, of_mean), part.share)
+            mask_(of_x, x, 0.0, grad_input=of_x)
+            of_genes += of_x.sum(dim=0) if len(genes) == 1 else _by_variant(of_x, part.variant, len(genes))
         of_shift = torch.cat([of_x.sum(dim=1) for of_x in of_inputs])
         return of_genes, of_shift, None, None, *first, found.of_second, *last
 
 
-def _moments_of_inputs(inputs: Sequence[Tensor], shares: Sequence[Tensor]) -> tuple[Tensor, Tensor]:
+def _moments_of_inputs(genes: Tensor, parts: Sequence[_Part]) -> tuple[Tensor, Tensor]:
     """Mean and covariance of rows whose shares sum to 1."""
-    n_states = inputs[0].shape[-1]
-    mean, square = inputs[0].new_zeros(n_states), inputs[0].new_zeros(n_states, n_states)
-    for x, share in zip(inputs, shares, strict=True):
-        shared = x * share
+    n_states = genes.shape[-1]
+    mean, square = genes.new_zeros(n_states), genes.new_zeros(n_states, n_states)
+    for part in parts:
+        x = part.inputs(genes)
+        shared = x * part.share
         mean += shared.sum(dim=(0, 1))
         square += outer_sum(shared, x)
     return mean, square - torch.outer(mean, mean)
 
 
-def _block(x: Tensor, share: Tensor, own: Weights, folded: Tensor, mean: Tensor) -> _Block:
-    y = times(x, folded, own.first_shift - folded @ mean).relu_()
-    return _Block(x, y, times(y, own.second), share)
+def _block(x: Tensor, own: Weights, folded: Tensor, shift: Tensor) -> _Block:
+    y = times(x, folded, shift).relu_()
+    return _Block(y, times(y, own.second))
 
 
-def _moments_of_outputs(blocks: Sequence[_Block]) -> tuple[Tensor, Tensor]:
+def _moments_of_outputs(blocks: Sequence[_Block], parts: Sequence[_Part]) -> tuple[Tensor, Tensor]:
     """Mean and variance of rows whose shares sum to 1."""
     mean, square = (blocks[0].z.new_zeros(blocks[0].z.shape[-1]) for _ in range(2))
-    for block in blocks:
-        shared = block.z * block.share
+    for block, part in zip(blocks, parts, strict=True):
+        shared = block.z * part.share
         mean += shared.sum(dim=(0, 1))
         square += shared.mul_(block.z).sum(dim=(0, 1))
     return mean, (square - mean * mean).clamp_(min=0.0)
 
 
 def _through_readout(
-    parts: Sequence[Tensor], blocks: Sequence[_Block], own: Weights, moments: _Moments
+    of_each: Sequence[Tensor], blocks: Sequence[_Block], own: Weights, moments: _Moments
 ) -> tuple[Tensor, Tensor, tuple[Tensor, ...]]:
     """Gradients for mean and variance of W₂ y, and for b₂, the last normalisation and the readout."""
     of_scaled, of_bias = torch.zeros_like(own.readout), torch.zeros_like(own.readout_bias)
-    for block, part in zip(blocks, parts, strict=True):
-        of_scaled += (block.z * part[..., None]).sum(dim=0)
-        of_bias += part.sum(dim=0)
+    for block, of_w in zip(blocks, of_each, strict=True):
+        of_scaled += (block.z * of_w[..., None]).sum(dim=0)
+        of_bias += of_w.sum(dim=0)
     scale = own.second_scale * moments.last_inverse
     of_shift = own.readout.T @ of_bias
     of_readout = torch.outer(of_bias, own.second_shift - scale * moments.level) + of_scaled * scale
@@ -202,9 +220,9 @@ def _through_readout(
     return of_level, of_variance, of_last
 
 
-def _of_outputs(block: _Block, of_w: Tensor, of_level: Tensor, of_variance: Tensor, scaled: Tensor) -> Tensor:
-    """The gradient for W₂ y, through the readout and through its moments."""
-    of_z = torch.addcmul(block.share * of_level, block.z, block.share * (2 * of_variance))
+def _of_outputs(z: Tensor, part: _Part, of_w: Tensor, of_level: Tensor, of_variance: Tensor, scaled: Tensor) -> Tensor:
+    """The gradient for W₂ y, through the readout and through its moments; it takes the place of z."""
+    of_z = torch.addcmul(part.share * of_level, z, part.share * (2 * of_variance), out=z)
     return of_z.addcmul_(of_w[..., None], scaled)
 
 
@@ -220,14 +238,14 @@ class _Sums(NamedTuple):
         """Nothing added yet."""
         return cls(torch.zeros_like(own.second), torch.zeros_like(own.first), torch.zeros_like(own.first_shift))
 
-    def through(self, block: _Block, of_z: Tensor, own: Weights, moments: _Moments) -> Tensor:
+    def through(self, x: Tensor, y: Tensor, of_z: Tensor, own: Weights, moments: _Moments) -> Tensor:
         """Adds the share of a block; returns the gradient for its x, but for that through the moments of x."""
-        self.of_second.add_(outer_sum(of_z, block.y))
-        of_y = times_back(of_z, own.second, block.y)
-        mask_(of_y, block.y, 0.0, grad_input=of_y)
+        self.of_second.add_(outer_sum(of_z, y))
+        of_y = times(of_z, own.second.T)
+        mask_(of_y, y, 0.0, grad_input=of_y)
         self.of_shift.add_(of_y.sum(dim=(0, 1)))
-        self.of_folded.add_(outer_sum(of_y, block.x))
-        return times_back(of_y, (own.first_scale * moments.inverse)[:, None] * own.first, block.x)
+        self.of_folded.add_(outer_sum(of_y, x))
+        return times(of_y, ((own.first_scale * moments.inverse)[:, None] * own.first).T)
 
 
 def _through_first(found: _Sums, own: Weights, moments: _Moments) -> tuple[Tensor, Tensor, tuple[Tensor, ...]]:

@@ -19,35 +19,22 @@ Rows = Float[Tensor, "group row channel"]
 def times(
     x: Rows, matrix: Float[Tensor, "out channel"], bias: Float[Tensor, " out"] | None = None
 ) -> Float[Tensor, "group row out"]:
-    """x matrixᵀ + bias."""
+    """x matrixᵀ + bias; with matrixᵀ in the place of `matrix` the gradient for x of such a product."""
     if x.device.type != "cpu":
         return linear(x, matrix, bias)
     return _rows(conv2d(_images(x), matrix[:, :, None, None], bias), x)
-
-
-def times_back(gradient: Float[Tensor, "group row out"], matrix: Float[Tensor, "out channel"], x: Rows) -> Rows:
-    """The gradient for x of `times`: gradient matrix. Of x only the shape is used."""
-    if x.device.type != "cpu":
-        return gradient @ matrix
-    return _rows(_backward(gradient, x, matrix[:, :, None, None], place=0), x)
 
 
 def outer_sum(left: Float[Tensor, "group row out"], right: Rows) -> Float[Tensor, "out channel"]:
     """Σ over rows of left ⊗ right: the gradient for the matrix of `times`."""
     if left.device.type != "cpu":
         return left.flatten(0, 1).T @ right.flatten(0, 1)
-    empty = left.new_empty(left.shape[-1], right.shape[-1], 1, 1)
-    return _backward(left, right, empty, place=1)[:, :, 0, 0]
-
-
-def _backward(gradient: Tensor, x: Tensor, matrix: Tensor, *, place: int) -> Tensor:
-    """The gradient of a convolution for its input (place 0) or its matrix (place 1)."""
-    wanted = [place == 0, place == 1, False]
     shape: tuple[object, ...] = (None, [1, 1], [0, 0], [1, 1], False, [0, 0], 1)
+    empty, wanted = left.new_empty(left.shape[-1], right.shape[-1], 1, 1), [False, True, False]
     found: tuple[Tensor, ...] = torch.ops.aten.convolution_backward(
-        _images(gradient), _images(x), matrix, *shape, wanted
+        _images(left), _images(right), empty, *shape, wanted
     )
-    return found[place]
+    return found[1][:, :, 0, 0]
 
 
 def _images(x: Tensor) -> Tensor:
