@@ -109,6 +109,25 @@ def test_gradients_are_clipped_by_norm_and_by_value():
     assert max(by_value.values()) < 1e-4
 
 
+class Watched(Toy):
+    """Notes at every step whether there are gradients of one before."""
+
+    def terms(self, batch, *, seed):
+        """The terms of the toy."""
+        self.seen = [*getattr(self, "seen", []), *(weights.grad is None for weights in self.parameters())]
+        return super().terms(batch, seed=seed)
+
+
+def test_gradients_do_not_outlive_their_step():
+    network = Watched()
+    for weights in network.parameters():
+        weights.grad = torch.ones_like(weights)
+    trained(network, plan=TrainingPlan(max_steps=3, batch_size=32))
+    assert len(network.seen) > 3 * 4
+    assert all(network.seen)
+    assert all(weights.grad is None for weights in network.parameters())
+
+
 def test_progress_is_told_of_every_step_and_of_their_number():
     class Counting(Progress):
         def track(self, items, *, label, total=None):

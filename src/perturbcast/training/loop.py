@@ -34,6 +34,7 @@ class Loop:
         raw = optimiser_of(task.plan, task.network.parameters())
         self.module, self.optimiser = fabric.setup(Objective(task.network), raw)
         self.raw_optimiser = raw
+        self.optimiser.zero_grad(set_to_none=True)
         self.position = Position()
         self.best: dict[str, Tensor] = {}
         self.written_at = time.monotonic()
@@ -85,12 +86,12 @@ class Loop:
         terms = self._terms(cells, derived_seed(self.task.seed, "step", step))
         values = self._together(terms)
         self._check(values, step)
-        self.optimiser.zero_grad(set_to_none=True)
         self.fabric.backward(sum(terms.values()))
         self._clip(step)
         for group in self.raw_optimiser.param_groups:
             group["lr"] = self.task.plan.lr_in(epoch)
         self.optimiser.step()
+        self.optimiser.zero_grad(set_to_none=True)  # not kept through the next way forward
         sums = self.position.sums
         for name, value in {**values, CELLS: 1.0}.items():
             sums[name] = sums.get(name, 0.0) + value * len(cells)
