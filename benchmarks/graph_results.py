@@ -39,6 +39,7 @@ BASELINES = ("kernel-ridge", "lowrank-additive", "kappa-additive", "nearest", "e
 FAMILY = (
     *("spectral-ridge", "pair-ridge", "stack", "fmlp", "fmlp:paper", "app", "app:paper", "grape", "grape:paper"),
     *("gears", "gears:paper", "latent-additive", "decoder-only", "graphvci", "scgen"),
+    *("grape:code", "gears:legacy", "latent-additive:paper", "decoder-only:paper", "graphvci:paper", "scgen:paper"),
 )
 
 
