@@ -9,6 +9,8 @@ import torch
 from perturbcast.errors import CannotPredict, NeedsCells
 from perturbcast.models.check_world import check_world
 from perturbcast.models.graphvci import GraphVci, errors_of, regulator_edges
+from perturbcast.models.pair_family import pairs_source
+from perturbcast.models.target_inputs import target_inputs
 from perturbcast.nn.cell_pairs import PairBatch
 from perturbcast.nn.divergences import normal_kl
 from perturbcast.nn.doses import Doses
@@ -72,6 +74,45 @@ def test_graph_has_every_gene_itself_and_the_edges_of_the_knowledge(world):
     assert {(place, place) for place in range(len(genes))} <= edges
     weights, _ = world.training.knowledge.graphs["likeness"].between(genes)
     assert edges == {*zip(*np.stack(weights.nonzero()).tolist(), strict=True), *((i, i) for i in range(len(genes)))}
+
+
+def source_of(world, **fields):
+    """Pairs of cells, and what a network is made with."""
+    inputs = target_inputs(world.with_cells, knowledge=True)
+    source, positive = pairs_source(world.with_cells, inputs, seed=0, label="test")
+    model = GraphVci(**QUICK | fields)
+    given = model.given(world.with_cells, source)
+    torch.manual_seed(0)
+    return source, model.network(inputs, positive=positive, given=given, rows=source)
+
+
+def test_network_starts_at_the_mean_of_control_cells_and_no_unit_is_silent(world):
+    source, network = source_of(world)
+    batch = source.batch(np.arange(32))
+    found = network.counterfactual(batch.values, batch.dose, batch.dose, batch.context)
+    np.testing.assert_allclose(found.detach(), np.tile(source.expression(source.controls()).mean(axis=0), (32, 1)))
+    network.terms(batch, seed=0)["match"].backward()
+    assert bool((network.reader[-1].weight.grad.abs().sum(dim=0) > 0).all())
+
+
+def test_control_is_imagined_as_often_as_asked(world):
+    _, network = source_of(world, match_control=0.25)
+    control = network.get_buffer("given_group_control")
+    assert int(control.sum()) == len(world.training.responses.contexts)
+    assert bool((network.get_buffer("given_group_dose")[control] == 0).all())
+    drawn = network._others(torch.zeros(4000, dtype=torch.int64))
+    assert float(control[drawn].float().mean()) == pytest.approx(0.25, abs=0.03)
+    _, without = source_of(world, match_control=0.0)
+    assert not without.get_buffer("given_group_control").any()
+
+
+def test_what_targets_do_is_learned_without_the_correction_by_own_cells(world, fitted):
+    truth = world.training.responses
+    bare = {**fitted.state(), "residual": np.zeros_like(fitted.state()["residual"])}
+    found = GraphVci.fitted_class.restore(fitted.model, truth, bare).predict(truth.queries).response
+    pairs = zip(found - found.mean(axis=0), truth.response - truth.response.mean(axis=0), strict=True)
+    beyond = [np.corrcoef(own, observed)[0, 1] for own, observed in pairs]
+    assert np.mean(beyond) > 0.2
 
 
 def test_seen_conditions_are_corrected_to_their_own_mean(world, fitted):

@@ -3,7 +3,7 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
-from typing import TYPE_CHECKING, Annotated, Any, ClassVar
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
 
 import numpy as np
 from jaxtyping import Float
@@ -80,7 +80,11 @@ class GraphVci(PairModel):
     `paper` names targets one by one and refuses those never seen; `plus` also reads what is known of them. The graph
     is made of the graphs of the knowledge; without any, every gene has only itself. Differs from the source: the
     counterfactual pass uses the present encoder without gradient on its side instead of a copy refreshed every epoch,
-    treatments start without effect, and answers are differences to what the network imagines without targets.
+    treatments start without effect, and answers are differences to what the network imagines without targets. In
+    `plus` units are smooth and the decoder starts at the mean of control cells: with ReLUs and another start its units
+    fall silent within 50 steps and no target has an effect. The likelihood weighs less, because it lets the latent
+    cell carry what targets do, and control is among the treatments imagined. What is said of unseen conditions is moved
+    towards the mean response and no change as far as left-out conditions want it (`shrink`, with `folds`).
     """
 
     card: ClassVar[ModelCard] = ModelCard(
@@ -96,9 +100,13 @@ class GraphVci(PairModel):
                 **PUBLISHED,
                 "targets_by": "name",
                 "folds": 0,
+                "shrink": False,
                 "lr": 3e-4,
                 "weight_decay": 4e-7,
+                "likelihood_weight": 1.0,
                 "match_weight": 2.0,
+                "match_control": 0.0,
+                "activation": "relu",
                 "from_control": False,
                 "samples": 3,
                 "batch_size": 64,
@@ -110,10 +118,13 @@ class GraphVci(PairModel):
         quick={"width": 8, "max_epochs": 3, "batch_size": 64, "folds": 0},
     )
     fitted_class: ClassVar[type[FittedModel]] = FittedGraphVci
+    shrink: bool = True  # whether left-out conditions move answers of unseen ones towards the mean and no change
     width: Annotated[int, Range(1)] = 128  # E-1, E-2
-    likelihood_weight: Annotated[float, Range(0.0)] = 1.0  # ω0; E-4
+    activation: Literal["relu", "silu"] = "silu"  # of encoder and decoder; relu in E-2, E-3
+    likelihood_weight: Annotated[float, Range(0.0)] = 0.1  # ω0; 1 in E-4
     match_weight: Annotated[float, Range(0.0)] = 50.0  # ω1; of the published run script
     divergence_weight: Annotated[float, Range(0.0)] = 0.1  # ω2
+    match_control: Annotated[float, Range(0.0, 0.9)] = 0.3  # share of counterfactuals asked without targets
     from_control: bool = True  # whether predicted means start at the mean of control cells
     samples: Annotated[int, Range(1)] = 1  # of the latent cell in training; 3 in E-4
     lr_factor: Annotated[float, Range(0.0, 1.0)] = 1.0  # after every 45 epochs; E.1
@@ -144,8 +155,10 @@ class GraphVci(PairModel):
             width=self.width,
             n_samples=self.samples,
             weights=(self.likelihood_weight, self.match_weight, self.divergence_weight),
+            smooth=self.activation == "silu",
+            match_control=self.match_control,
             start=torch.from_numpy(np.array(given["control"])) if self.from_control else None,
-            groups=None if rows is None else groups_of(rows),
+            groups=None if rows is None else groups_of(rows, control=self.match_control > 0),
         )
 
     def plan(self, n_cells: int) -> "TrainingPlan":
@@ -176,19 +189,24 @@ def errors_of(network: Any, source: "CellPairs", cells: np.ndarray) -> Float[np.
     return (batch.values - found).numpy()
 
 
-def groups_of(source: "CellPairs") -> "GivenGroups":
-    """Mean and biased variance of the cells of each training query that has any, its inputs and its context."""
+def groups_of(source: "CellPairs", *, control: bool) -> "GivenGroups":
+    """Mean and biased variance of the cells of each training query that has any, its inputs and its context.
+
+    With `control` also of the control cells of each context, whose inputs are 0.
+    """
     import torch
 
     from perturbcast.nn.graphvci_net import GivenGroups
 
-    mean, variance, dose, context = [], [], [], []
-    for number in np.unique(source.query[source.query >= 0]):
-        cells = np.flatnonzero(source.query == number)
-        values = source.expression(cells)
-        mean.append(values.mean(axis=0))
-        variance.append(values.var(axis=0))
-        dose.append(source.dose[source.screen.condition_code[cells[0]]])
-        context.append(source.context[cells[0]])
-    arrays = (np.array(mean), np.array(variance), np.array(dose), np.array(context, dtype=np.int64))
-    return GivenGroups(*(torch.from_numpy(array) for array in arrays))
+    is_control = source.screen.is_control
+    found = [np.flatnonzero(source.query == number) for number in np.unique(source.query[source.query >= 0])]
+    if control:
+        found += [
+            np.flatnonzero(is_control & (source.context == place)) for place in np.unique(source.context[is_control])
+        ]
+    values = (source.expression(cells) for cells in found)
+    mean, variance = zip(*((own.mean(axis=0), own.var(axis=0)) for own in values), strict=True)
+    first = np.array([cells[0] for cells in found])
+    dose, context = source.dose[source.screen.condition_code[first]], source.context[first].astype(np.int64)
+    arrays = (np.array(mean), np.array(variance), dose, context, is_control[first])
+    return GivenGroups(*(torch.from_numpy(np.ascontiguousarray(array)) for array in arrays))

@@ -11,6 +11,7 @@ from jaxtyping import Float
 from perturbcast._progress import Progress
 from perturbcast.data.conditions import Query
 from perturbcast.errors import NotEnoughTraining
+from perturbcast.models.answer_shares import MEAN, MEAN_MODEL, SHARE, LeftOut
 from perturbcast.models.base import FittedModel, Model, TrainingData
 from perturbcast.models.calibrated import calibrated_sd, group_errors, groups_left_out, restored_errors
 from perturbcast.models.capabilities import fit_on
@@ -28,25 +29,30 @@ def left_out_errors(
     seed: int,
     progress: Progress | None = None,
     options: "RunOptions | None" = None,
+    shrink: bool = False,
 ) -> dict[str, np.ndarray]:
     """Arrays of calibrated errors: the model is fitted anew without each fold of conditions, and asked for them.
 
     Left out are targets with all that they occur in, and combinations of targets that stay. Empty for no folds, and
     for questions of which fewer than three conditions were answered. A fold without which too little is left to train
-    on is passed over.
+    on is passed over. With `shrink` there are also the arrays of `AnswerShares`, and the errors are those of answers
+    so moved.
     """
     given = replace(training, responses=training.responses.by_query())
-    found: dict[str, tuple[list[str], list[np.ndarray], list[np.ndarray]]] = {}
+    found: dict[str, list[LeftOut]] = {}
     for number, fold in enumerate(holdouts(given.responses.queries, n_folds=n_folds, seed=seed) if n_folds else ()):
-        groups, residual, predicted = found.setdefault(fold.kind, ([], [], []))
         more = _answers(model, given, fold, seed, progress, _options(options, number))
-        groups += more[0]
-        residual += more[1]
-        predicted += more[2]
+        if more is not None:
+            found.setdefault(fold.kind, []).append(more)
     state: dict[str, np.ndarray] = {}
-    for kind, (groups, residual, predicted) in found.items():
-        if groups:
-            state |= group_errors(groups, kind, np.array(residual), np.array(predicted))
+    for kind, parts in found.items():
+        left = LeftOut.joined(parts)
+        shares = left.shares() if shrink else {}
+        predicted = left.moved(shares)
+        state |= {SHARE + group: share for group, share in shares.items()}
+        state |= group_errors(left.groups, kind, left.observed - predicted, predicted)
+    if any(name.startswith(SHARE) for name in state):
+        state |= {MEAN + name: array for name, array in MEAN_MODEL.fit(given).state().items()}
     return state
 
 
@@ -57,20 +63,23 @@ def _answers(
     seed: int,
     progress: Progress | None,
     options: "RunOptions | None",
-) -> tuple[list[str], list[np.ndarray], list[np.ndarray]]:
-    """Groups of the left-out queries that were answered, the errors and the answers."""
+) -> LeftOut | None:
+    """The left-out queries that were answered; None where there are none."""
     table = given.responses
     try:
         part = replace(given, responses=table.take(fold.train))
         fitted = fit_on(model, part, seed=seed, progress=progress, options=options)
     except NotEnoughTraining:
-        return [], [], []
-    answers = fitted.predict([table.queries[row] for row in fold.valid])
+        return None
+    asked = [table.queries[row] for row in fold.valid]
+    answers = fitted.predict(asked)
     places = np.flatnonzero(answers.predicted)
-    response = answers.response[places]
-    answered = fold.valid[places]
-    groups = np.array(groups_left_out(table.queries, [fold]), dtype=object)[places]
-    return list(groups), list(table.response[answered] - response), list(response)
+    if not len(places):
+        return None
+    mean = MEAN_MODEL.fit(part).predict([asked[place] for place in places]).response
+    groups = groups_left_out(table.queries, [fold])
+    observed = table.response[fold.valid[places]]
+    return LeftOut(tuple(groups[place] for place in places), observed, answers.response[places], mean)
 
 
 def _options(options: "RunOptions | None", number: int) -> "RunOptions | None":

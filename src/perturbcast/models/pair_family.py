@@ -15,6 +15,7 @@ from perturbcast.data.conditions import CONTROL, Query, targets_of
 from perturbcast.data.prediction import Support
 from perturbcast.data.screen import Screen
 from perturbcast.errors import NotEnoughTraining
+from perturbcast.models.answer_shares import AnswerShares
 from perturbcast.models.base import FittedModel, Model, TrainingData
 from perturbcast.models.fields import Range
 from perturbcast.models.gears_fit import pairs_of
@@ -95,7 +96,12 @@ class FittedPairs(KnowsLeftOutErrors):
         response = np.empty(len(self.genes))
         found = self.mean_expression(query.condition, query.context) - self._without[query.context]
         response[self._order] = found
+        response = self._shares.answer(query, response)
         return response, self.left_out_errors.sd(query, response), self._support(query)
+
+    @cached_property
+    def _shares(self) -> AnswerShares:
+        return AnswerShares(self)
 
     @cached_property
     def _singly(self) -> frozenset[str]:
@@ -133,6 +139,7 @@ class PairModel(Model):
     patience: Annotated[int, Range(1)] | None = None  # epochs
     validation: Annotated[float, Range(0.0, 0.9)] = 0.0  # share that decides when to stop: of conditions, or of cells
     folds: Annotated[int, Range(0)] = 3  # of conditions, without each of which it is fitted to calibrate sd; 0: no sd
+    shrink: bool = False  # whether left-out conditions move answers of unseen ones towards the mean and no change
 
     @abstractmethod
     def network(
@@ -198,7 +205,12 @@ class PairModel(Model):
         state |= {"positive": np.array([int(positive)])}
         state |= self.more_state(network, source, training, seed=seed)
         state |= left_out_errors(
-            replace(self, folds=0), training, n_folds=self.folds, seed=seed, progress=progress, options=options
+            *(replace(self, folds=0), training),
+            n_folds=self.folds,
+            seed=seed,
+            progress=progress,
+            options=options,
+            shrink=self.shrink,
         )
         fitted = self.fitted_class(self, training.responses, state, split_fingerprint=training.split_fingerprint)
         assert isinstance(fitted, FittedPairs)

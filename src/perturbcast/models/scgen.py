@@ -14,9 +14,10 @@ from perturbcast.data.prediction import Support
 from perturbcast.data.responses import ResponseTable
 from perturbcast.data.scale import Scale
 from perturbcast.errors import CannotPredict
+from perturbcast.models.answer_shares import AnswerShares
 from perturbcast.models.base import FittedModel, Model, ModelCard, TrainingData
 from perturbcast.models.fields import Range
-from perturbcast.models.left_out import LeftOutErrors, left_out_errors
+from perturbcast.models.left_out import KnowsLeftOutErrors, left_out_errors
 from perturbcast.models.pair_family import NET, pairs_source, some_controls
 from perturbcast.models.target_inputs import TargetInputs
 from perturbcast.models.trained_network import trained_network
@@ -30,7 +31,7 @@ BELOW = "below."
 AT_ONCE = 2048  # cells encoded together
 
 
-class FittedScgen(FittedModel):
+class FittedScgen(KnowsLeftOutErrors):
     """Decoded control cells, shifted, minus the same without the shift."""
 
     @cached_property
@@ -106,11 +107,12 @@ class FittedScgen(FittedModel):
         moved = self._decode(self._controls(query.context) + shift).mean(axis=0) - self._unshifted[query.context]
         response = np.empty(len(self.genes))
         response[np.argsort(self.genes.astype(str), kind="stable")] = moved
-        return response, self._errors.sd(query, response), rests
+        response = self._shares.answer(query, response)
+        return response, self.left_out_errors.sd(query, response), rests
 
     @cached_property
-    def _errors(self) -> LeftOutErrors:
-        return LeftOutErrors(self._state, frozenset(self._conditions))
+    def _shares(self) -> AnswerShares:
+        return AnswerShares(self)
 
 
 @dataclass(frozen=True)
@@ -119,8 +121,10 @@ class Scgen(Model):
 
     An unseen target gets δ from a model of like targets, `below`, combinations the sum of their targets' δ. `paper`
     takes δ from the nearest targets; `pca` replaces the autoencoder by 100 principal axes; `plus` regresses δ on what
-    is known of targets. Differs from the source: contexts count alike by averaging instead of by resampling cells, and
-    answers are differences to decoded control cells, so that the autoencoder's bias cancels.
+    is known of targets, and what it says of unseen conditions is moved towards the mean response and no change as far
+    as left-out conditions want it (`shrink`, with `folds`). Differs from the source: contexts count alike by averaging
+    instead of by resampling cells, and answers are differences to decoded control cells, so that the autoencoder's bias
+    cancels.
     """
 
     card: ClassVar[ModelCard] = ModelCard(
@@ -140,6 +144,7 @@ class Scgen(Model):
                 "max_steps": None,
                 "patience": 25,
                 "folds": 0,
+                "shrink": False,
             },
             "pca": {"space": "pca"},
             "plus": {},
@@ -148,7 +153,7 @@ class Scgen(Model):
     )
     fitted_class: ClassVar[type[FittedModel]] = FittedScgen
     space: Literal["vae", "pca"] = "vae"
-    below: str = "embedding-ridge"  # name of the model from targets to shifts
+    below: str = "spectral-ridge"  # name of the model from targets to shifts
     n_latent: Annotated[int, Range(1)] = 100  # E.2
     width: Annotated[int, Range(1)] = 256  # of hidden layers; 800 in E.2
     dropout: Annotated[float, Range(0.0, 0.95)] = 0.2  # E.2
@@ -159,12 +164,15 @@ class Scgen(Model):
     patience: Annotated[int, Range(1)] | None = 8  # epochs
     validation: Annotated[float, Range(0.0, 0.9)] = 0.1  # share of training cells that decides when to stop
     folds: Annotated[int, Range(0)] = 3  # of conditions, without each of which it is fitted to calibrate sd; 0: no sd
+    shrink: bool = True  # whether left-out conditions move answers of unseen ones towards the mean and no change
 
     def below_model(self) -> Model:
-        """The model from targets to shifts."""
+        """The model from targets to shifts; its standard deviations are not asked for."""
         from perturbcast.models.registry import get_model
 
-        return get_model(self.below)
+        model = get_model(self.below)
+        own_errors = issubclass(model.fitted_class, KnowsLeftOutErrors)
+        return replace(model, **{"folds": 0}) if own_errors else model
 
     def network(self, n_genes: int) -> Any:
         """The autoencoder."""
@@ -212,7 +220,12 @@ class Scgen(Model):
         chosen, context = some_controls(source, n_contexts=len(training.responses.contexts))
         state |= {"controls.latent": latent[chosen], "controls.context": context}
         state |= left_out_errors(
-            replace(self, folds=0), training, n_folds=self.folds, seed=seed, progress=progress, options=options
+            *(replace(self, folds=0), training),
+            n_folds=self.folds,
+            seed=seed,
+            progress=progress,
+            options=options,
+            shrink=self.shrink,
         )
         return FittedScgen(self, training.responses, state, split_fingerprint=training.split_fingerprint)
 

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 from torch.nn.functional import linear, softplus
 
@@ -19,12 +19,13 @@ CONTEXT_WIDTH = 16  # E-2
 
 
 class GivenGroups(NamedTuple):
-    """What the counterfactual term compares with: mean and variance of the cells of each training query."""
+    """What the counterfactual term compares with: mean and variance of the cells of each training query, of control."""
 
     mean: Float[Tensor, "query gene"]
     variance: Float[Tensor, "query gene"]
     dose: Float[Tensor, "query input"]
     context: Int[Tensor, " query"]
+    control: Bool[Tensor, " query"]
 
 
 class GeneGraphLayer(nn.Module):
@@ -56,7 +57,8 @@ class GraphVciNet(nn.Module):
     """Encoder, decoder and the three terms of E-4 with the counterfactual in `match` mode.
 
     In training the names of targets are withheld from half of the cells where more is known of them, so that targets
-    never seen can be asked.
+    never seen can be asked. With `start` the decoder's mean is that at first, whatever the targets: with another start
+    the first steps go into silencing it, and units with a ReLU stay silent.
     """
 
     def __init__(
@@ -70,23 +72,32 @@ class GraphVciNet(nn.Module):
         width: int,
         n_samples: int,
         weights: tuple[float, float, float],
+        smooth: bool = False,
+        match_control: float = 0.0,
         start: Float[Tensor, " gene"] | None = None,
         groups: GivenGroups | None = None,
     ) -> None:
         super().__init__()
         self.n_own, self.n_inputs, self.width, self.weights = n_own, n_inputs, width, weights
-        self.n_samples = n_samples
+        self.n_samples, self.match_control = n_samples, match_control
+        activation = nn.SiLU if smooth else nn.ReLU
         self.graph = GeneGraphLayer(*edges, n_genes=n_genes, width=width)
         self.of_cell = nn.Sequential(nn.Linear(n_genes, 2 * width), nn.ReLU(), nn.Linear(2 * width, 2 * width))
         self.of_context = nn.Embedding(n_contexts, CONTEXT_WIDTH)
         self.of_given = nn.Linear(2 * width + n_inputs + CONTEXT_WIDTH, width)
-        self.trunk = nn.Sequential(nn.ReLU(), nn.Linear(width, width), nn.ReLU(), nn.Linear(width, width))
+        self.trunk = nn.Sequential(activation(), nn.Linear(width, width), activation(), nn.Linear(width, width))
         self.of_graph = nn.Linear(width, width)
         self.heads = nn.ModuleList(nn.Linear(width, width) for _ in range(2))
         self.joined = nn.Linear(width + n_inputs, width)
-        self.reader = nn.Sequential(nn.ReLU(), nn.Linear(width, width))
-        with torch.no_grad():
-            self.joined.weight[:, width:] = 0.0  # treatments start without effect
+        last = nn.Linear(width, width)
+        self.reader = nn.Sequential(activation(), last)
+        with torch.no_grad():  # treatments start without effect
+            if start is None:
+                self.joined.weight[:, width:] = 0.0
+            else:
+                self.joined.weight[:, width:].normal_()  # inputs of a target have a length of about 1
+                for parameter in last.parameters():
+                    parameter.zero_()
         self.readouts = nn.ModuleList(nn.Linear(width, width, bias=False) for _ in range(2))
         self.register_buffer("start", torch.zeros(n_genes) if start is None else start)
         for name, tensor in ({} if groups is None else groups._asdict()).items():
@@ -173,10 +184,13 @@ class GraphVciNet(nn.Module):
         return found
 
     def _others(self, context: Int[Tensor, " cell"]) -> Int[Tensor, " cell"]:
-        """A training query at random of each cell's context."""
+        """For each cell a training query of its context at random, or control for a share of cells."""
+        control = self.get_buffer("given_group_control")[None]
         same = self.get_buffer("given_group_context")[None] == context[:, None]
-        same = same | ~same.any(dim=1, keepdim=True)  # a context of control cells alone borrows from all
-        return torch.multinomial(same.float(), 1)[:, 0]
+        others = same & ~control
+        others = others | ~others.any(dim=1, keepdim=True) & ~control  # a context of control alone borrows from all
+        chance = (1.0 - self.match_control) * others / others.sum(dim=1, keepdim=True)
+        return torch.multinomial(chance + self.match_control * (same & control), 1)[:, 0]
 
     def _withheld(self, dose: Doses) -> Doses:
         return dose.half_named(self.n_own) if self.training else dose
