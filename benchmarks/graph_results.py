@@ -22,6 +22,7 @@ from perturbcast.metrics.base import all_metrics
 from perturbcast.models.registry import get_model
 from perturbcast.report.figures import Interval, Panel, floor_to_ceiling
 from perturbcast.report.summary import number, split_title
+from perturbcast.training.plan import RunOptions
 
 ROOT = Path(__file__).resolve().parents[1]
 SHARED = ROOT.parent / "shared" / "data"
@@ -129,8 +130,9 @@ def listed(model: str) -> bool:
     return True
 
 
-def run(study: Study, model: str, *, out: Path) -> None:
-    """The benchmark of one model under one study, run or resumed."""
+def run(study: Study, model: str, *, out: Path, checkpoints: Path | None = None) -> None:
+    """The benchmark of one model under one study, run or resumed; with checkpoints also within a fold."""
+    options = None if checkpoints is None else RunOptions(folder=folder_of(checkpoints, study, model), loggers=())
     perturbcast.benchmark(
         [SHARED / study.file],
         models=[model],
@@ -139,10 +141,13 @@ def run(study: Study, model: str, *, out: Path) -> None:
         out=folder_of(out, study, model),
         knowledge=[SHARED / name for name in KNOWLEDGE],
         metrics_profile="core",
+        run_options=options,
     )
 
 
-def run_all(studies: list[Study], models: list[str], *, out: Path, minutes: float) -> bool:
+def run_all(
+    studies: list[Study], models: list[str], *, out: Path, minutes: float, checkpoints: Path | None = None
+) -> bool:
     """Runs what is missing, and prints how long each took; False where the time was up before the end."""
     started = time.monotonic()
     for model in models:
@@ -152,7 +157,7 @@ def run_all(studies: list[Study], models: list[str], *, out: Path, minutes: floa
             if time.monotonic() - started > 60 * minutes:
                 return False
             begun, used = time.monotonic(), time.process_time()
-            run(study, model, out=out)
+            run(study, model, out=out, checkpoints=checkpoints)
             wall, busy = time.monotonic() - begun, time.process_time() - used
             print(f"{study.name}: {model}, {wall:.0f} s, {busy:.0f} s of computing", flush=True)
     return True
@@ -290,6 +295,9 @@ def main() -> None:
     parser.add_argument("--minutes", type=float, default=7.0, help="start nothing new after this time")
     parser.add_argument("--study", action="append", choices=[study.name for study in STUDIES])
     parser.add_argument("--model", action="append")
+    parser.add_argument(
+        "--checkpoints", type=Path, help="of models trained by gradient alone: a fold cut short goes on"
+    )
     parser.add_argument("--page", action="store_true", help="write the page from what has been run")
     arguments = parser.parse_args()
     if arguments.page:
@@ -297,7 +305,7 @@ def main() -> None:
         return
     studies = [study for study in STUDIES if arguments.study is None or study.name in arguments.study]
     models = [name for name in arguments.model or (*BASELINES, *FAMILY) if listed(name)]
-    done = run_all(studies, models, out=arguments.out, minutes=arguments.minutes)
+    done = run_all(studies, models, out=arguments.out, minutes=arguments.minutes, checkpoints=arguments.checkpoints)
     print("all done" if done else "more to do: run again")
 
 
