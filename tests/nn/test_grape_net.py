@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch_geometric.nn.conv.gcn_conv import gcn_norm
 
-from perturbcast.nn import grape_dense, grape_graph
+from perturbcast.nn import grape_dense, grape_graph, grape_hgat
 from perturbcast.nn.grape_edges import candidate_edges
 from perturbcast.nn.grape_gat import BiasedGATv2, PlainGAT
 from perturbcast.nn.grape_graph import MessageGraph
@@ -257,11 +257,11 @@ def test_dropout_of_exchanged_messages_is_that_of_all_heard_anew_in_the_mean(mon
         torch.testing.assert_close(found[0], found[1], atol=0.1, rtol=0)
 
 
-@pytest.mark.parametrize(("kind", "concat", "biased"), [(BiasedGATv2, True, True), (PlainGAT, False, False)])
-def test_attention_over_all_pairs_equals_attention_over_edges_with_its_gradients(monkeypatch, kind, concat, biased):
+@pytest.mark.parametrize(("concat", "biased"), [(True, True), (False, False)])
+def test_attention_over_all_pairs_equals_attention_over_edges_with_its_gradients(monkeypatch, concat, biased):
     torch.manual_seed(0)
     monkeypatch.setattr(grape_dense, "LARGEST_BLOCK", 500)  # several blocks
-    conv = kind(6, 3, n_heads=2, concat=concat, dropout=0.0)
+    conv = PlainGAT(6, 3, n_heads=2, concat=concat, dropout=0.0)
     torch.nn.init.normal_(conv.bias)
     states = torch.randn(20, 6)
     pairs = torch.cartesian_prod(torch.arange(3, 20), torch.arange(15)).T  # three nodes send nothing, five hear nothing
@@ -284,13 +284,20 @@ def test_attention_over_all_pairs_equals_attention_over_edges_with_its_gradients
 
 
 def test_layer_goes_over_all_pairs_where_edges_are_many_and_says_the_same(monkeypatch):
-    layer, graph, states = layer_and_graph()
+    monkeypatch.setattr(grape_graph, "CROWDED", 0.3)
+    calls = []
+    monkeypatch.setattr(
+        grape_hgat, "dense_received", lambda *given: calls.append(1) or grape_dense.dense_received(*given)
+    )
+    layer, graph, states = layer_and_graph(version="v1", combine="mean")
     assert any(graph.crowded)
     assert not all(graph.crowded)
     with torch.no_grad():
         found = layer(states, graph).after
+        assert len(calls) == sum(graph.crowded)
         monkeypatch.setattr(grape_graph, "CROWDED", 1.0)
         torch.testing.assert_close(layer(states, replace(graph)).after, found, atol=1e-5, rtol=1e-5)
+        assert len(calls) == sum(graph.crowded)
 
 
 def test_a8_relations_are_averaged_or_added():

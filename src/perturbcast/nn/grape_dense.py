@@ -1,4 +1,7 @@
-"""Graph attention where nearly every pair of genes is an edge: whole rows of pairs at once instead of edge by edge."""
+"""The first graph attention where most pairs of genes are edges: whole rows of pairs instead of edge by edge.
+
+The second version has a term for every pair and channel; over edges, piece by piece, it is quicker at any density.
+"""
 
 from typing import Any
 

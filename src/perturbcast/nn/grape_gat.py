@@ -59,10 +59,6 @@ class BiasedGATv2(_Attention, GATv2Conv):
         """Logits of edges, (edge, head)."""
         return edge_logits(sent, asked, self.att, edges, slope=self.negative_slope)
 
-    def pair_logits(self, sent: Tensor, asked: Tensor) -> Tensor:
-        """Logits of all pairs, (destination, source, head)."""
-        return (functional.leaky_relu(sent[None] + asked[:, None], self.negative_slope) * self.att).sum(dim=3)
-
 
 class PlainGAT(_Attention, GATConv):
     """The first GAT, as in the released code: logits are a sum of a term of the source and one of the destination."""

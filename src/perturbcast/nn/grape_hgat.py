@@ -145,10 +145,10 @@ class RelationLayer(nn.Module):
         return torch.as_tensor(self.strength[number] * graph.bias[edges])
 
     def _received(self, number: int, sent: Tensor, asked: Tensor, graph: MessageGraph) -> Tensor:
-        """The messages of one relation without masks, over all pairs where edges are many."""
+        """The messages of one relation without masks; of the first GAT over all pairs where edges are many (A.9 ii)."""
         conv: Any = self.attention[number]
         bias = self._bias(number, graph, graph.by_relation[number])
-        if graph.crowded[number]:
+        if isinstance(conv, PlainGAT) and graph.crowded[number]:
             return dense_received(conv, sent, asked, graph.edges_of(number), bias)
         return torch.as_tensor(conv.received(sent, asked, graph.edges_of(number), bias))
 
