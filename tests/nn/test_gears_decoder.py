@@ -77,16 +77,19 @@ def test_running_moments_answer_as_the_formula_does():
 
 def test_the_way_back_lets_go_of_what_was_kept_while_it_works(monkeypatch):
     monkeypatch.setattr(gears_decoder, "ROWS", N_GENES)  # a part for each group
-    kept = []
-    of_outputs = gears_decoder._of_outputs
-    monkeypatch.setattr(
-        gears_decoder, "_of_outputs", lambda z, *rest: (kept.append(len(blocks)), of_outputs(z, *rest))[1]
-    )
+    kept, into_gradient = [], gears_decoder._into_gradient
+
+    def noted(z, *rest):
+        kept.append(len(blocks))
+        into_gradient(z, *rest)
+
+    monkeypatch.setattr(gears_decoder, "_into_gradient", noted)
     mlp, inputs = parts(1)
     w = ours(mlp, inputs, torch.zeros_like(VARIANT))
     blocks = w.grad_fn.blocks
     w.sum().backward()
-    assert kept == [4, 3, 2, 1, 0]
+    assert kept == [5, 4, 3, 2, 1]
+    assert not blocks
 
 
 @pytest.mark.parametrize("shape", [(3, 8), (20, 7), (1, 13)])

@@ -88,6 +88,19 @@ class PublishedFit:
 
     def state(self, *, progress: Progress, options: "RunOptions | None") -> dict[str, np.ndarray]:
         """All that the fitted model keeps: weights, and the graph from reached targets to all genes of the ontology."""
+        names, incoming, into, rows, positions = self._prepared()
+        network = self._trained(rows, into, positions, progress=progress, options=options)
+        state = {NET + name: tensor.numpy() for name, tensor in network.state_dict().items()}
+        state |= incoming_state("gears.target.", incoming) | incoming_state("gears.position.", positions)
+        return state | {"gears.names": encode_text(names)}
+
+    def _prepared(
+        self,
+    ) -> tuple[list[str], sparse.csr_matrix, sparse.csr_matrix, "GearsRows", sparse.csr_matrix]:
+        """Genes of the ontology, edges into them from reached targets and into those of training, batches, positions.
+
+        What these are made of is let go before training begins.
+        """
         sets = ontology(self.training.knowledge, self.model.gene_sets, label=self.model.card.name)
         names = sorted(str(gene) for gene in sets.genes)
         table = self._known(set(names))
@@ -98,14 +111,10 @@ class PublishedFit:
         trained = {t for c in table.conditions if c not in set(valid) for t in targets_of(c)}
         reached = np.unique(incoming[sorted(place[target] for target in trained)].indices)
         incoming = sparse.csr_matrix(incoming[:, reached], dtype=np.float32)
+        into = sparse.csr_matrix(incoming[[place[target] for target in table.targets]])
         rows = self._rows(table, valid, table.targets)
         singles = [int(code) for code in np.unique(rows.condition) if (rows.slots[code] >= 0).sum() < 2]
-        positions = self._positions(rows, singles)
-        into = sparse.csr_matrix(incoming[[place[target] for target in table.targets]])
-        network = self._trained(rows, into, positions, progress=progress, options=options)
-        state = {NET + name: tensor.numpy() for name, tensor in network.state_dict().items()}
-        state |= incoming_state("gears.target.", incoming) | incoming_state("gears.position.", positions)
-        return state | {"gears.names": encode_text(names)}
+        return names, incoming, into, rows, self._positions(rows, singles)
 
     def _known(self, names: set[str]) -> ResponseTable:
         """The training responses whose targets are all in the ontology, in order of query."""

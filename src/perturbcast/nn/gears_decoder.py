@@ -56,7 +56,7 @@ class _Part(NamedTuple):
     shift: Tensor  # (group, state)
     variant: Tensor  # (group,)
     share: Tensor  # of each row of a group, (group, 1, 1)
-    room: Tensor | None  # (group, gene, state) where all parts share one: each x overwrites the last
+    room: Tensor | None  # (group, gene, state), shared by all parts: what is computed in it overwrites the last
 
     def inputs(self, genes: Tensor) -> Tensor:
         """x, (group, gene, state)."""
@@ -140,7 +140,7 @@ class _Decoder(Function):
         last_inverse = torch.rsqrt(last_variance + EPSILON)
         scale = own.second_scale * last_inverse
         scaled = own.readout * scale
-        w = torch.cat([(block.z * scaled).sum(dim=-1) for block in blocks])
+        w = torch.cat([_times(block.z, scaled, part).sum(dim=-1) for block, part in zip(blocks, parts, strict=True)])
         w += own.readout @ (own.second_shift - scale * level) + own.readout_bias
         ctx.save_for_backward(genes, shift, variant, share, *own, mean, covariance, inverse, level, last_inverse)
         ctx.blocks = blocks  # not saved but held, so that the way back can let go of one after the other
@@ -153,21 +153,19 @@ class _Decoder(Function):
     def backward(ctx: Any, of_w: Tensor, *_: Any) -> tuple[Tensor | None, ...]:
         genes, shift, variant, share, *kept = ctx.saved_tensors
         own, moments = Weights(*kept[: len(Weights._fields)]), _Moments(*kept[len(Weights._fields) :])
-        parts, blocks = _parts(genes, shift, variant, share, one_room=False), ctx.blocks
+        parts, blocks = _parts(genes, shift, variant, share, one_room=True), ctx.blocks
         of_each = of_w.split(len(blocks[0].z))
-        of_level, of_variance, last = _through_readout(of_each, blocks, own, moments)
+        of_level, of_variance, last = _through_readout(of_each, blocks, parts, own, moments)
         scaled = own.readout * own.second_scale * moments.last_inverse
         found = _Sums.zeros(own)
-        inputs, of_inputs = [], []
+        of_inputs = []
         for part, of_part in zip(parts, of_each, strict=True):
-            y, z = blocks.pop(0)
-            inputs.append(part.inputs(genes))
-            of_z = _of_outputs(z, part, of_part, of_level, of_variance, scaled)
-            of_inputs.append(found.through(inputs[-1], y, of_z, own, moments))
-        del y, z, of_z
+            _into_gradient(blocks[0].z, part, of_part, of_level, of_variance, scaled)
+            of_inputs.append(found.through(part.inputs(genes), blocks, own, moments))
         of_mean, of_covariance, first = _through_first(found, own, moments)
         of_genes = torch.zeros_like(genes)
-        for part, x, of_x in zip(parts, inputs, of_inputs, strict=True):
+        for part, of_x in zip(parts, of_inputs, strict=True):
+            x = part.inputs(genes)
             of_x.addcmul_(times(x, 2 * of_covariance, of_mean), part.share)
             mask_(of_x, x, 0.0, grad_input=of_x)
             of_genes += of_x.sum(dim=0) if len(genes) == 1 else _by_variant(of_x, part.variant, len(genes))
@@ -192,23 +190,28 @@ def _block(x: Tensor, own: Weights, folded: Tensor, shift: Tensor) -> _Block:
     return _Block(y, times(y, own.second))
 
 
+def _times(z: Tensor, factor: Tensor, part: _Part) -> Tensor:
+    """The product, in the room of the part."""
+    return torch.mul(z, factor, out=part.room)
+
+
 def _moments_of_outputs(blocks: Sequence[_Block], parts: Sequence[_Part]) -> tuple[Tensor, Tensor]:
     """Mean and variance of rows whose shares sum to 1."""
     mean, square = (blocks[0].z.new_zeros(blocks[0].z.shape[-1]) for _ in range(2))
     for block, part in zip(blocks, parts, strict=True):
-        shared = block.z * part.share
+        shared = _times(block.z, part.share, part)
         mean += shared.sum(dim=(0, 1))
         square += shared.mul_(block.z).sum(dim=(0, 1))
     return mean, (square - mean * mean).clamp_(min=0.0)
 
 
 def _through_readout(
-    of_each: Sequence[Tensor], blocks: Sequence[_Block], own: Weights, moments: _Moments
+    of_each: Sequence[Tensor], blocks: Sequence[_Block], parts: Sequence[_Part], own: Weights, moments: _Moments
 ) -> tuple[Tensor, Tensor, tuple[Tensor, ...]]:
     """Gradients for mean and variance of W₂ y, and for b₂, the last normalisation and the readout."""
     of_scaled, of_bias = torch.zeros_like(own.readout), torch.zeros_like(own.readout_bias)
-    for block, of_w in zip(blocks, of_each, strict=True):
-        of_scaled += (block.z * of_w[..., None]).sum(dim=0)
+    for block, part, of_w in zip(blocks, parts, of_each, strict=True):
+        of_scaled += _times(block.z, of_w[..., None], part).sum(dim=0)
         of_bias += of_w.sum(dim=0)
     scale = own.second_scale * moments.last_inverse
     of_shift = own.readout.T @ of_bias
@@ -220,10 +223,10 @@ def _through_readout(
     return of_level, of_variance, of_last
 
 
-def _of_outputs(z: Tensor, part: _Part, of_w: Tensor, of_level: Tensor, of_variance: Tensor, scaled: Tensor) -> Tensor:
-    """The gradient for W₂ y, through the readout and through its moments; it takes the place of z."""
-    of_z = torch.addcmul(part.share * of_level, z, part.share * (2 * of_variance), out=z)
-    return of_z.addcmul_(of_w[..., None], scaled)
+def _into_gradient(z: Tensor, part: _Part, of_w: Tensor, of_level: Tensor, of_variance: Tensor, scaled: Tensor) -> None:
+    """Puts the gradient for z = W₂ y, through the readout and through its moments, in the place of z."""
+    torch.addcmul(part.share * of_level, z, part.share * (2 * of_variance), out=z)
+    z.addcmul_(of_w[..., None], scaled)
 
 
 class _Sums(NamedTuple):
@@ -238,11 +241,16 @@ class _Sums(NamedTuple):
         """Nothing added yet."""
         return cls(torch.zeros_like(own.second), torch.zeros_like(own.first), torch.zeros_like(own.first_shift))
 
-    def through(self, x: Tensor, y: Tensor, of_z: Tensor, own: Weights, moments: _Moments) -> Tensor:
-        """Adds the share of a block; returns the gradient for its x, but for that through the moments of x."""
+    def through(self, x: Tensor, blocks: list[_Block], own: Weights, moments: _Moments) -> Tensor:
+        """Adds the share of the first block, whose z is a gradient by now, and takes it from the list.
+
+        Returns the gradient for its x, but for that through the moments of x.
+        """
+        y, of_z = blocks.pop(0)
         self.of_second.add_(outer_sum(of_z, y))
         of_y = times(of_z, own.second.T)
         mask_(of_y, y, 0.0, grad_input=of_y)
+        del y, of_z
         self.of_shift.add_(of_y.sum(dim=(0, 1)))
         self.of_folded.add_(outer_sum(of_y, x))
         return times(of_y, ((own.first_scale * moments.inverse)[:, None] * own.first).T)
