@@ -1,8 +1,10 @@
 """Gene graphs and gene sets as sparse matrices: from edge lists, shared sets and co-expression; unions and layers."""
 
 import zlib
+from array import array
 from collections.abc import Callable, Iterable, Sequence
 from functools import partial
+from itertools import repeat
 from pathlib import Path
 
 import numpy as np
@@ -16,6 +18,7 @@ from perturbcast.genes.knowledge import GeneGraph, GeneSets
 from perturbcast.genes.similarity import idf_weights, overlap_similarity
 
 BLOCK = 256  # rows of a similarity matrix that exist at one time
+SPARSE_BLOCK = 64  # of a sparse one, which takes several times its size to make
 ROWS_AT_ONCE = 1024  # cells that are dense at one time
 
 
@@ -60,21 +63,22 @@ def _csr(values: pd.Series, n_genes: int) -> sparse.csr_matrix:
     return sparse.csr_matrix((values.to_numpy(dtype=np.float64), (rows, columns)), shape=(n_genes, n_genes))
 
 
-def gene_sets_of(name: str, sets: Sequence[tuple[str, Iterable[str]]], *, source: str = "") -> GeneSets:
+def gene_sets_of(name: str, sets: Iterable[tuple[str, Iterable[str]]], *, source: str = "") -> GeneSets:
     """Gene sets as a 0/1 matrix (gene, set); sets of one name are united, genes sorted, sets in the order given."""
     number: dict[str, int] = {}
-    members: dict[str, list[np.ndarray]] = {}
+    column: dict[str, int] = {}
+    members, of_set = array("i"), array("i")
     for label, genes in sets:
-        own = [number.setdefault(gene, len(number)) for gene in genes]
-        members.setdefault(label, []).append(np.array(own, dtype=np.int32))
+        known = len(members)
+        members.extend(number.setdefault(gene, len(number)) for gene in genes)
+        of_set.extend(repeat(column.setdefault(label, len(column)), len(members) - known))
     names = sorted(number)
     place = np.empty(len(names), dtype=np.int32)
     place[[number[gene] for gene in names]] = np.arange(len(names))
-    by_set = [np.unique(place[np.concatenate(parts)]) for parts in members.values()]
-    indptr = np.cumsum([0, *map(len, by_set)])
-    indices = np.concatenate([np.zeros(0, dtype=np.int32), *by_set])
-    of_set = sparse.csr_matrix((np.ones(len(indices)), indices, indptr), shape=(len(by_set), len(names)))
-    return GeneSets(name, np.array(names, dtype=object), tuple(members), sparse.csr_matrix(of_set.T), source)
+    at = (place[np.asarray(members, dtype=np.int32)], np.asarray(of_set, dtype=np.int32))
+    found = sparse.csr_matrix((np.ones(len(members), dtype=bool), at), shape=(len(names), len(column)))
+    membership = sparse.csr_matrix((np.ones(found.nnz), found.indices, found.indptr), shape=found.shape)
+    return GeneSets(name, np.array(names, dtype=object), tuple(column), membership, source)
 
 
 def jaccard_graph(
@@ -163,7 +167,8 @@ def jaccard_top_graph(
     _check_cut(k, least)
     names = _unique(genes)
     membership, _ = sets.rows(names)
-    build = partial(_similar_to_each, partial(_jaccard_block, membership), len(names), k=k, least=least)
+    block_of = partial(_jaccard_block, membership)
+    build = partial(_similar_to_each, block_of, len(names), k=k, least=least, size=SPARSE_BLOCK)
     name = f"{sets.name} (jaccard, top {k})"
     weights = cached(cache, ("jaccard", names, membership, k, least), build)
     return GeneGraph(name, names, weights, directed=True, source=sets.source)
@@ -230,12 +235,17 @@ def _dense(profiles: np.ndarray | sparse.csr_matrix, at: int) -> np.ndarray:
 
 
 def _similar_to_each(
-    block_of: Callable[[int, int], sparse.csr_matrix | np.ndarray], n_genes: int, *, k: int, least: float
+    block_of: Callable[[int, int], sparse.csr_matrix | np.ndarray],
+    n_genes: int,
+    *,
+    k: int,
+    least: float,
+    size: int = BLOCK,
 ) -> sparse.csr_matrix:
     """Weights (source, destination): to each gene from itself and the k most similar others, above `least`."""
     blocks = [sparse.csr_matrix((0, n_genes))]
-    for start in range(0, n_genes, BLOCK):
-        block = block_of(start, start + BLOCK)
+    for start in range(0, n_genes, size):
+        block = block_of(start, start + size)
         if isinstance(block, np.ndarray):
             block = np.where(block > least, block, 0.0)
         block = sparse.csr_matrix(block, dtype=np.float64)
@@ -247,7 +257,9 @@ def _similar_to_each(
         block = strongest(block, k + 1)
         block.data[block.data > 1.0] = 1.0
         blocks.append(block)
-    weights = sparse.csr_matrix(sparse.vstack(blocks).T)
+    similar = sparse.vstack(blocks, format="csr")
+    blocks.clear()
+    weights = sparse.csr_matrix(similar.T)
     weights.sort_indices()
     return weights
 

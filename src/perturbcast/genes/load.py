@@ -242,7 +242,7 @@ class _Collected:
         renamed = self._renamed(written)
         name = _free_name(item.path, self.gene_sets)
         own_name = dict(zip(written, renamed.names, strict=True))
-        own = [(label, [own_name[gene] for gene in genes]) for label, genes in sets]
+        own = ((label, [own_name[gene] for gene in genes]) for label, genes in sets)
         self.gene_sets[name] = gene_sets_of(name, own, source=item.path.name)
         return f"{len(sets):,} sets of {len(self.gene_sets[name].genes):,} genes", renamed
 

@@ -42,10 +42,14 @@ def overlap_similarity(
 ) -> sparse.csr_matrix:
     """Jaccard index of each pair of rows, sparse; the weighted cosine where `set_weights` (set,) is given."""
     if set_weights is None:
-        shared = sparse.coo_matrix(memberships @ others.T)
+        shared = sparse.csr_matrix(memberships @ others.T)
+        shared.sort_indices()
         sizes, other_sizes = (np.asarray(rows.sum(axis=1)).ravel() for rows in (memberships, others))
-        values = shared.data / (sizes[shared.row] + other_sizes[shared.col] - shared.data)
-        return sparse.csr_matrix((values, (shared.row, shared.col)), shape=shared.shape)
+        union = other_sizes[shared.indices]
+        union += np.repeat(sizes, np.diff(shared.indptr))
+        union -= shared.data
+        shared.data /= union
+        return shared
     weights = sparse.diags_array(set_weights)
     return sparse.csr_matrix(_unit_rows(memberships @ weights) @ _unit_rows(others @ weights).T)
 
