@@ -99,6 +99,15 @@ def test_messages_are_those_of_sgconv():
 
 
 # ------------------------------------------------------------------------------------------------ dense, not per cell
+def test_messages_in_parts_are_those_of_the_whole():
+    edges = incoming(sparse.random(11, 7, density=0.3, random_state=2, format="csr"))
+    states = torch.randn(7, 3, generator=torch.Generator().manual_seed(1))
+    for most in (1, 4, 11, 20):
+        parts = edges.parts(most)
+        assert max(len(part.offset) for part in parts) <= most
+        assert torch.equal(torch.cat([part.spread(states) for part in parts]), edges.spread(states))
+
+
 def test_normalisation_of_shared_rows_is_that_of_repeated_rows():
     times = torch.tensor([3, 1, 4, 2])
     x = torch.randn(4, 5, generator=torch.Generator().manual_seed(0))

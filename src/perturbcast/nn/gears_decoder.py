@@ -22,6 +22,7 @@ from perturbcast.nn.row_products import outer_sum, times
 from perturbcast.nn.shared_norm import EPSILON, SharedMlp
 
 ROWS = 8192  # computed at once: what they take stays in the caches, and is small beside the rest
+ANSWERED = 2048  # of a trained network, where smaller blocks cost nothing
 mask_ = torch.ops.aten.threshold_backward.grad_input
 
 
@@ -56,7 +57,7 @@ class _Part(NamedTuple):
     shift: Tensor  # (group, state)
     variant: Tensor  # (group,)
     share: Tensor  # of each row of a group, (group, 1, 1)
-    room: Tensor | None  # (group, gene, state), shared by all parts: what is computed in it overwrites the last
+    room: Tensor  # (group, gene, state), shared by all parts: what is computed in it overwrites the last
 
     def inputs(self, genes: Tensor) -> Tensor:
         """x, (group, gene, state)."""
@@ -66,13 +67,13 @@ class _Part(NamedTuple):
         return torch.index_select(genes, 0, self.variant, out=self.room).add_(shift).relu_()
 
 
-def _parts(genes: Tensor, shift: Tensor, variant: Tensor, share: Tensor, *, one_room: bool) -> list[_Part]:
+def _parts(genes: Tensor, shift: Tensor, variant: Tensor, share: Tensor, *, n_rows: int) -> list[_Part]:
     _, n_genes, n_states = genes.shape
-    together = max(1, ROWS // n_genes)
-    room = genes.new_empty(min(together, len(shift)), n_genes, n_states) if one_room else None
+    together = max(1, n_rows // n_genes)
+    room = genes.new_empty(min(together, len(shift)), n_genes, n_states)
     given = (shift, variant, (share / n_genes)[:, None, None])
     return [
-        _Part(own, kinds, shares, None if room is None else room[: len(own)])
+        _Part(own, kinds, shares, room[: len(own)])
         for own, kinds, shares in zip(*(tensor.split(together) for tensor in given), strict=True)
     ]
 
@@ -95,7 +96,10 @@ def decoded(
     readout: Float[Tensor, "gene state"],
     readout_bias: Float[Tensor, " gene"],
 ) -> Float[Tensor, "group gene"]:
-    """w for states and shifts that are normalised already; in training the running moments of `mlp` move on."""
+    """w for states and shifts that are normalised already; in training the running moments of `mlp` move on.
+
+    Otherwise it has no gradient, and is asked for without.
+    """
     first, second = mlp.first_norm, mlp.second_norm
     weights = Weights(
         *(mlp.first.weight, mlp.first.bias, first.weight, first.bias),
@@ -119,8 +123,8 @@ def _by_running_moments(
     folded, bias = weights.first * first.scale[:, None], first(weights.first_bias)
     readout = (weights.readout * last.scale) @ weights.second
     level = weights.readout @ last(weights.second_bias) + weights.readout_bias
-    parts = _parts(genes, shift, variant, share, one_room=False)
-    found = [(times(part.inputs(genes), folded, bias).relu_() * readout).sum(dim=-1) for part in parts]
+    parts = _parts(genes, shift, variant, share, n_rows=ANSWERED)
+    found = [times(part.inputs(genes), folded, bias).relu_().mul_(readout).sum(dim=-1) for part in parts]
     return torch.cat(found) + level
 
 
@@ -129,7 +133,7 @@ class _Decoder(Function):
 
     @staticmethod
     def forward(ctx: Any, genes: Tensor, shift: Tensor, variant: Tensor, share: Tensor, *given: Tensor) -> Any:
-        own, parts = Weights(*given), _parts(genes, shift, variant, share, one_room=True)
+        own, parts = Weights(*given), _parts(genes, shift, variant, share, n_rows=ROWS)
         mean, covariance = _moments_of_inputs(genes, parts)
         variance = ((own.first @ covariance) * own.first).sum(dim=1).clamp_(min=0.0)
         inverse = torch.rsqrt(variance + EPSILON)
@@ -153,7 +157,7 @@ class _Decoder(Function):
     def backward(ctx: Any, of_w: Tensor, *_: Any) -> tuple[Tensor | None, ...]:
         genes, shift, variant, share, *kept = ctx.saved_tensors
         own, moments = Weights(*kept[: len(Weights._fields)]), _Moments(*kept[len(Weights._fields) :])
-        parts, blocks = _parts(genes, shift, variant, share, one_room=True), ctx.blocks
+        parts, blocks = _parts(genes, shift, variant, share, n_rows=ROWS), ctx.blocks
         of_each = of_w.split(len(blocks[0].z))
         of_level, of_variance, last = _through_readout(of_each, blocks, parts, own, moments)
         scaled = own.readout * own.second_scale * moments.last_inverse

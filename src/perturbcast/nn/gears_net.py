@@ -13,6 +13,7 @@ from perturbcast.nn.shared_norm import Affine, SharedMlp, SharedNorm
 
 POSITION = 0.2  # weight of the co-expression state; C-4
 DIRECTION = 0.1  # λ of C-8
+NODES = 4096  # whose states are made at once for prediction; the ontology has many more
 CONTROLS_ASKED = 300.0  # control cells of a published prediction; C.5
 
 
@@ -26,6 +27,16 @@ class Incoming(NamedTuple):
     def spread(self, states: Float[Tensor, "source state"]) -> Float[Tensor, "node state"]:
         """Σ over incoming edges of weight times state; zeros without edges."""
         return embedding_bag(self.source, states, self.offset, mode="sum", per_sample_weights=self.weight)
+
+    def parts(self, most: int) -> list["Incoming"]:
+        """Edges into about as many nodes each, in order, `most` at the most."""
+        bounds = [*self.offset.tolist(), len(self.source)]
+        found, place = [], 0
+        for offset in self.offset.tensor_split(-(-len(self.offset) // most)):
+            first, last = bounds[place], bounds[place + len(offset)]
+            found.append(Incoming(self.source[first:last], offset - first, self.weight[first:last]))
+            place += len(offset)
+        return found
 
 
 class GearsNet(nn.Module):
@@ -74,9 +85,16 @@ class GearsNet(nn.Module):
         return self.gene_mlp(inputs, share, n_cells * n_genes).reshape(len(variants), n_genes, -1)
 
     def target_states(self, edges: Incoming) -> Float[Tensor, "target state"]:
-        """r' of C-5 for some targets, given the edges into them."""
-        table = in_unit_ball(self.targets) if self.training else clipped(self.targets)
-        return self.target_layer(edges.spread(table))
+        """r' of C-5 for some targets, given the edges into them; without gradient where nothing is trained."""
+        if self.training:
+            return self.target_layer(edges.spread(in_unit_ball(self.targets)))
+        with torch.no_grad():
+            table = clipped(self.targets)
+            states = table.new_empty(len(edges.offset), table.shape[1])
+            parts = edges.parts(NODES)
+            for own, part in zip(states.tensor_split(len(parts)), parts, strict=True):
+                own.copy_(self.target_layer(part.spread(table)))
+        return states
 
     def shifts(
         self, states: Float[Tensor, "target state"], slots: Int[Tensor, "group slot"], count: Float[Tensor, " group"]
