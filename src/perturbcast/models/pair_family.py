@@ -181,23 +181,11 @@ class PairModel(Model):
         Raises NeedsCells where only responses are known, NotEnoughTraining without cells of control and of a
         perturbation in one context, and what `training.train` raises.
         """
-        from perturbcast.training.seeds import derived_seed, seeded
-
         inputs = target_inputs(training, knowledge=self.targets_by == "knowledge")
         source, positive = pairs_source(training, inputs, seed=seed, label=self.card.name)
         given = self.given(training, source)
-        with seeded(derived_seed(seed, "first weights")):
-            network = self.network(inputs, positive=positive, given=given, rows=source)
-        cells = self._cells(source, seed=seed)
-        trained_network(
-            *(network, source),
-            cells=cells,
-            plan=self.plan(len(cells[0])),
-            seed=seed,
-            label=self.card.name,
-            options=options,
-            progress=progress,
-        )
+        network = self._started(inputs, positive=positive, given=given, rows=source, seed=seed)
+        self._train(network, source, seed=seed, progress=progress, options=options)
         state = {NET + name: tensor.numpy() for name, tensor in network.state_dict().items()}
         state |= {GIVEN + name: array for name, array in given.items()}
         chosen, context = some_controls(source, n_contexts=len(training.responses.contexts))
@@ -215,6 +203,35 @@ class PairModel(Model):
         fitted = self.fitted_class(self, training.responses, state, split_fingerprint=training.split_fingerprint)
         assert isinstance(fitted, FittedPairs)
         return fitted
+
+    def _started(
+        self, inputs: TargetInputs, *, positive: bool, given: Mapping[str, np.ndarray], rows: "CellPairs", seed: int
+    ) -> Any:
+        """The network with its first weights."""
+        from perturbcast.training.seeds import derived_seed, seeded
+
+        with seeded(derived_seed(seed, "first weights")):
+            return self.network(inputs, positive=positive, given=given, rows=rows)
+
+    def _train(
+        self,
+        network: Any,
+        source: "CellPairs",
+        *,
+        seed: int,
+        progress: Progress | None,
+        options: "RunOptions | None",
+    ) -> None:
+        cells = self._cells(source, seed=seed)
+        trained_network(
+            *(network, source),
+            cells=cells,
+            plan=self.plan(len(cells[0])),
+            seed=seed,
+            label=self.card.name,
+            options=options,
+            progress=progress,
+        )
 
     def more_state(
         self, network: Any, source: "CellPairs", training: TrainingData, *, seed: int

@@ -91,17 +91,21 @@ class GraphVciNet(nn.Module):
         self.joined = nn.Linear(width + n_inputs, width)
         last = nn.Linear(width, width)
         self.reader = nn.Sequential(activation(), last)
-        with torch.no_grad():  # treatments start without effect
-            if start is None:
-                self.joined.weight[:, width:] = 0.0
-            else:
-                self.joined.weight[:, width:].normal_()  # inputs of a target have a length of about 1
-                for parameter in last.parameters():
-                    parameter.zero_()
+        self._begin_without_effect(last, from_start=start is not None)
         self.readouts = nn.ModuleList(nn.Linear(width, width, bias=False) for _ in range(2))
         self.register_buffer("start", torch.zeros(n_genes) if start is None else start)
         for name, tensor in ({} if groups is None else groups._asdict()).items():
             self.register_buffer(f"given_group_{name}", tensor, persistent=False)
+
+    @torch.no_grad()
+    def _begin_without_effect(self, last: nn.Linear, *, from_start: bool) -> None:
+        """Treatments have none at first; with a start, nothing else has."""
+        if not from_start:
+            self.joined.weight[:, self.width :] = 0.0
+            return
+        self.joined.weight[:, self.width :].normal_()  # inputs of a target have a length of about 1
+        for parameter in last.parameters():
+            parameter.zero_()
 
     def posterior(
         self,
