@@ -19,6 +19,7 @@ from perturbcast.training import checkpoint
 from perturbcast.training.devices import fabric_of, is_one_cpu, kept_environment, starts_processes
 from perturbcast.training.loggers import quiet_lightning
 from perturbcast.training.loop import Loop
+from perturbcast.training.memory import keep_freed_memory
 from perturbcast.training.objective import Sealed, Source
 from perturbcast.training.plan import RunOptions, TrainingPlan
 from perturbcast.training.seeds import derived_seed, seeded
@@ -100,6 +101,7 @@ def _here(task: Task) -> Trained:
 
 
 def _looped(fabric: Any, task: Task) -> Loop:
+    keep_freed_memory()
     loop = Loop(fabric, task)
     loop.run()
     return loop
