@@ -11,7 +11,7 @@ from perturbcast._types import ScoreByQuery
 from perturbcast.data.de import DifferentialExpression
 from perturbcast.data.responses import ResponseTable
 from perturbcast.metrics.base import Evaluation, MetricCard, all_metrics
-from perturbcast.metrics.ceilings import KINDS, ceiling_evaluation, no_change, perturbed_mean
+from perturbcast.metrics.ceilings import REPEATS, ceiling_evaluation, no_change, perturbed_mean
 from perturbcast.metrics.score import score
 
 EPSILON = 1e-6  # F-27
@@ -54,7 +54,7 @@ def calibrate(
     """
     rows: list[dict[str, object]] = []
     known = all_metrics()
-    for kind in KINDS:
+    for kind in REPEATS:
         positive = ceiling_evaluation(truth, training, kind=kind, de=de)
         ours = score(positive, metrics=metrics, gene_sets=gene_sets, profile=profile)
         floors = {

@@ -26,7 +26,8 @@ from perturbcast.metrics.other_genes import from_other_genes
 from perturbcast.metrics.score import COLUMNS, score
 from perturbcast.metrics.weighted import rest_of_perturbed, t_scores
 
-KINDS = ("duplicate", "interpolated", "other-genes")
+REPEATS = ("duplicate", "interpolated")  # halves of the cells against each other
+KINDS = (*REPEATS, "other-genes")
 
 
 def split_half_reliability(
