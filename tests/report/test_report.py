@@ -191,6 +191,13 @@ def test_a_figure_is_the_same_every_time():
     assert len(pictures) == 1
 
 
+@pytest.mark.parametrize(("unit", "label"), [("ln", "observed response (ln)"), ("x" * 60, "observed response")])
+def test_a_unit_too_long_for_the_axes_is_left_to_the_caption(unit, label):
+    match = Match("best: A", np.array([0.0, 1.0]), np.array([0.5, 0.5]), np.array(["G1", "G2"], dtype=object))
+    figure = predicted_against_observed([match], unit=unit)
+    assert figure.axes[0].get_xlabel() == label
+
+
 def test_a_model_that_answered_one_easy_query_is_not_called_the_best(tmp_path):
     scores = scores_table()
     lucky = scores[(scores.model == "mean") & (scores.condition == "G1")].assign(model="linear")

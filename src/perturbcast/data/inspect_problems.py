@@ -188,7 +188,7 @@ def _rarely_seen(screen: Screen) -> list[Problem | None]:
 
 
 def _no_cells(table: ResponseTable) -> Problem | None:
-    what = "The table says nothing of cells: no noise, no ceiling, no control expression."
+    what = "The table says nothing of cells: no noise, no control expression."
     advice = "Metrics and models that need cells give that as their reason; read the cells where they are at hand."
     return Problem("responses only", table.n_queries, what, advice)
 

@@ -292,13 +292,10 @@ def matches_figure(tables: Tables, section: Section) -> PageFigure | None:
     caption = (
         f"Every gene of three held-out conditions as predicted by {section.best_model}: its best, median and "
         f"worst by {headline.title} relative to no change. The dashed line is a perfect prediction; the largest "
-        "observed responses are named."
+        f"observed responses are named. Unit: {unit_of(tables, section)}."
     )
-    return PageFigure(
-        "Predicted against observed",
-        to_svg(predicted_against_observed(matches, unit=unit_of(tables, section))),
-        caption,
-    )
+    picture = predicted_against_observed(matches, unit=unit_of(tables, section))
+    return PageFigure("Predicted against observed", to_svg(picture), caption)
 
 
 def unit_of(tables: Tables, section: Section) -> str:

@@ -14,6 +14,7 @@ if TYPE_CHECKING:
 
 INK, MUTED, GRID = "#1f2933", "#7b8794", "#e4e7eb"
 BEST, OTHER, FLOOR, CEILING = "#0b7285", "#9fb3c8", "#c92a2a", "#2b8a3e"
+LONGEST_UNIT = 20  # characters that fit under a panel beside its name
 N_NAMED = 4  # genes named in a scatter
 STYLE: Any = {
     "font.family": "DejaVu Sans",
@@ -134,13 +135,14 @@ def draw_panel(axis: "Axes", panel: Panel, order: Sequence[str], *, named: bool)
 
 
 def predicted_against_observed(matches: Sequence[Match], *, unit: str) -> "Figure":
-    """Scatter of every gene for a few queries, the genes furthest from zero named."""
+    """Scatter of every gene for a few queries, the genes furthest from zero named; a long unit is not on the axes."""
     figure, axes = new_figure(1, len(matches), width=3.5 * len(matches), height=3.6)
     for axis, match in zip(axes[0], matches, strict=True):
         draw_match(axis, match)
-    axes[0, 0].set_ylabel(f"predicted response ({unit})")
+    named = f" ({unit})" if len(unit) <= LONGEST_UNIT else ""
+    axes[0, 0].set_ylabel(f"predicted response{named}")
     for axis in axes[0]:
-        axis.set_xlabel(f"observed response ({unit})")
+        axis.set_xlabel(f"observed response{named}")
     return figure
 
 
