@@ -35,7 +35,8 @@ HEAD = f"""# How often intervals hold
 
 `sd` of a prediction is meant so that mean ± 1.645 sd holds {100 * LEVEL:.0f} % of the genes of a new condition, in the
 mean over new conditions. Models of the response family, those of cells, `nearest`, `linear` and `embedding-ridge` learn
-it from training conditions that were left out (split-conformal over conditions); other baselines have their own. Goal: {100 * LOW:.0f} to {100 * HIGH:.0f} %. Brackets
+it from training conditions that were left out (split-conformal over conditions); other baselines have their own.
+Goal: {100 * LOW:.0f} to {100 * HIGH:.0f} %. Brackets
 hold the 5th and the 95th percentile over conditions: single conditions may lie far from the mean. In **bold** what
 misses the goal. Unseen doubles are asked with half of the doubles in training, or by how many of their targets were
 seen. The next condition counts as the worst of those left out.

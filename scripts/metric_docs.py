@@ -49,14 +49,14 @@ A model that generates cells (its fitted object has `sample_cells`) is judged by
 (E-distance, MMD), not by shifted controls; the metrics of differential expression, which test against real control
 cells, draw from its mean as from any other's.
 
-**Ceilings.** Rows whose model starts with `ceiling:` are no models. Data with cells have `ceiling:perfect`, what a model
-without error would score against these noisy means (L2 and correlations only); `ceiling:duplicate`, half of the cells
-scored against the other half; and `ceiling:interpolated`, that half drawn to the mean where it shows no effect. Data
-without cells have `ceiling:other-genes`: each tenth of the genes predicted from the other nine tenths of the same
+**Ceilings.** Rows whose model starts with `ceiling:` are no models. Data with cells have `ceiling:perfect`, what a
+model without error would score against these noisy means (L2 and correlations only); `ceiling:duplicate`, half of the
+cells scored against the other half; and `ceiling:interpolated`, that half drawn to the mean where it shows no effect.
+Data without cells have `ceiling:other-genes`: each tenth of the genes predicted from the other nine tenths of the same
 measured response, by a ridge learned on training responses. It has seen the answer, so no model of perturbations has
 to reach it; a model without error would, as long as noise is independent between genes, so its error bounds the noise
-from above. How tight that is where the noise is known (L2, five folds, cells not used): Papalexi 1.84 for 1.24, Norman's
-cells 0.82 for 0.27. It takes ten training queries.
+from above. How tight that is where the noise is known (L2, five folds, cells not used): Papalexi 1.84 for 1.24,
+Norman's cells 0.82 for 0.27. It takes ten training queries.
 """
 
 
