@@ -49,6 +49,15 @@ def test_weights_of_all_members_are_counted(world):
     assert n_trained(fitted) == sum(weights.numel() for member in members for weights in member.parameters())
 
 
+def test_of_a_stack_only_the_trained_weights_of_its_members_are_counted(world):
+    from perturbcast.models.base import TrainingData
+    from perturbcast.models.registry import get_model
+
+    given = TrainingData.of(world.screen)
+    assert n_trained(get_model("stack", members=("kernel-ridge", "nearest"), folds=2).fit(given)) == 0
+    assert n_trained(get_model("stack", members=("kernel-ridge", "fmlp"), folds=2).fit(given)) > 1000
+
+
 def test_refusal_is_a_row_with_its_reason(world, tmp_path):
     responses = efficiency(world.screen, models=["mean"], out=tmp_path / "a")
     assert responses["reason"].tolist() == [""]

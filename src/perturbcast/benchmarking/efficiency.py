@@ -2,6 +2,7 @@
 
 import json
 import multiprocessing
+import re
 import sys
 import time
 from collections.abc import Mapping, Sequence
@@ -26,7 +27,7 @@ from perturbcast.data.splits import make_splits
 from perturbcast.errors import BadOption, PerturbcastError
 from perturbcast.models.base import FittedModel, Model, TrainingData
 
-TRAINED = ("net.", "member.")  # prefixes of trained weights among learned arrays
+TRAINED = re.compile(r"(^|\.)(net|member\.\w+-\d+)\.")  # in names of arrays that are trained weights
 ANSWERS = 200  # queries that are timed, repeated if there are fewer
 KIB, MIB = 1 << 10, 1 << 20
 
@@ -164,7 +165,7 @@ def cost_of(named: NamedModel, training: TrainingData, asked: Sequence[Query], *
 
 def n_trained(fitted: FittedModel) -> int:
     """How many weights were trained by gradient, all members of an ensemble together."""
-    return sum(int(np.size(array)) for name, array in fitted.state().items() if name.startswith(TRAINED))
+    return sum(int(np.size(array)) for name, array in fitted.state().items() if TRAINED.search(name))
 
 
 def peak_memory() -> float:
