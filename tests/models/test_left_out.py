@@ -12,12 +12,13 @@ from perturbcast.models.check_world import check_world
 from perturbcast.models.conformal import Z
 from perturbcast.models.embedding_ridge import EmbeddingRidge, ridge_state
 from perturbcast.models.latent_additive import LatentAdditive
-from perturbcast.models.left_out import left_out_errors
+from perturbcast.models.left_out import for_answers_alone, left_out_errors
 from perturbcast.models.linear import Linear
 from perturbcast.models.mean import Mean
 from perturbcast.models.nearest import Nearest
 from perturbcast.models.pair_family import pairs_source
 from perturbcast.models.scgen import Scgen
+from perturbcast.models.stack import Stack
 from perturbcast.models.target_inputs import target_inputs
 
 
@@ -81,6 +82,15 @@ def test_calibration_moves_the_standard_deviation_and_not_the_answer(world, mode
     own, calibrated = (model(folds=folds).fit(world.training, seed=0).predict(queries) for folds in (0, 3))
     np.testing.assert_array_equal(own.response, calibrated.response)
     assert not np.array_equal(own.sd, calibrated.sd)
+
+
+def test_models_that_are_asked_for_answers_alone_learn_no_errors_of_their_own(world):
+    assert for_answers_alone(Nearest()) == Nearest(folds=0)
+    assert for_answers_alone(Mean()) == Mean()
+    assert for_answers_alone(Scgen()) == Scgen()  # its answers are moved by what is left out
+    stacked = Stack(members=("kernel-ridge", "nearest"), folds=2).fit(world.training, seed=0)
+    assert "member.nearest.deviation" in stacked.state()
+    assert not [name for name in stacked.state() if name.startswith("member.nearest.errors.")]
 
 
 def test_without_folds_there_is_no_standard_deviation(world):

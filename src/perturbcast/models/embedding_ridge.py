@@ -85,8 +85,8 @@ class FittedEmbeddingRidge(KnowsLeftOutErrors):
         level = self._effects.rows(self._levelled([query]))[0] @ self._state["effects"]
         features = self.chosen.rows([query])[0]
         change = features @ self._weights if features.any() else 0.0  # (feature,) @ (feature, gene) -> (gene,)
-        sd = self.left_out_errors.sd(query, level + change)
-        return level + change, self._state["sd"] if sd is None else sd, self._support(query)
+        sd = self.left_out_sd(query, level + change, own=self._state["sd"])
+        return level + change, sd, self._support(query)
 
     def _support(self, query: Query) -> Support:
         if query in self.seen:

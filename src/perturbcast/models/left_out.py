@@ -1,9 +1,8 @@
 """Errors of a model on conditions that it was fitted without: what calibrates intervals of models that have none."""
 
-from collections.abc import Mapping
 from dataclasses import replace
 from functools import cached_property
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 from jaxtyping import Float
@@ -15,6 +14,7 @@ from perturbcast.models.answer_shares import MEAN, MEAN_MODEL, SHARE, LeftOut
 from perturbcast.models.base import FittedModel, Model, TrainingData
 from perturbcast.models.calibrated import calibrated_sd, group_errors, groups_left_out, restored_errors
 from perturbcast.models.capabilities import fit_on
+from perturbcast.models.conformal import ErrorModel
 from perturbcast.models.holdouts import Holdout, holdouts, question_of
 
 if TYPE_CHECKING:
@@ -88,26 +88,28 @@ def _options(options: "RunOptions | None", number: int) -> "RunOptions | None":
     return replace(options, folder=options.folder / f"without-{number}")
 
 
-class LeftOutErrors:
-    """Standard deviations from the arrays of `left_out_errors`."""
-
-    def __init__(self, state: Mapping[str, np.ndarray], seen: frozenset[str]) -> None:
-        self._errors: dict[str, Any] = dict(restored_errors(state))
-        self._seen = seen
-
-    def sd(self, query: Query, response: Float[np.ndarray, " gene"]) -> Float[np.ndarray, " gene"] | None:
-        """Of a new observed response around a predicted one; None where nothing could be left out."""
-        if not self._errors:
-            return None
-        questions = [question_of(query, self._seen)]
-        found = calibrated_sd(self._errors, [query], questions, response[None], self._seen)[0]
-        return found if np.isfinite(found).all() else None
-
-
 class KnowsLeftOutErrors(FittedModel):
     """A fitted model that keeps the arrays of `left_out_errors` among those it learned."""
 
     @cached_property
-    def left_out_errors(self) -> LeftOutErrors:
-        """Calibrated errors on conditions that it was fitted without."""
-        return LeftOutErrors(self._state, frozenset(query.condition for query in self.trained_on))
+    def _errors(self) -> dict[str, ErrorModel]:
+        return restored_errors(self._state)
+
+    def left_out_sd(
+        self, query: Query, response: Float[np.ndarray, " gene"], *, own: np.ndarray | None = None
+    ) -> np.ndarray | None:
+        """(gene,) sd of a new observed response around a predicted one; `own` where nothing could be left out."""
+        if not self._errors:
+            return own
+        questions = [question_of(query, self.seen_singly)]
+        found = calibrated_sd(self._errors, [query], questions, response[None], self.seen_singly)[0]
+        return found if np.isfinite(found).all() else own
+
+
+def for_answers_alone(model: Model) -> Model:
+    """The model without left-out errors of its own, for models that ask it for responses and calibrate themselves.
+
+    Its answers are the same: where left-out conditions move them (`shrink`), the model stays as it is.
+    """
+    spares = issubclass(model.fitted_class, KnowsLeftOutErrors) and not getattr(model, "shrink", False)
+    return replace(model, **{"folds": 0}) if spares else model

@@ -37,8 +37,8 @@ class FittedLinear(KnowsLeftOutErrors):
             raise CannotPredict(f"{', '.join(map(repr, unknown))} has no row in embedding {self._targets.name!r}.")
         mean = self._state["mean"][self.contexts.index(query.context)]
         effect = self._state["effect"] @ self._targets.rows([query])[0]  # (gene, feature) @ (feature,) -> (gene,)
-        sd = self.left_out_errors.sd(query, mean + effect)
-        return mean + effect, self._state["sd"] if sd is None else sd, self._support(query, n_known, n_targets)
+        sd = self.left_out_sd(query, mean + effect, own=self._state["sd"])
+        return mean + effect, sd, self._support(query, n_known, n_targets)
 
     def _support(self, query: Query, n_known: int, n_targets: int) -> Support:
         if query in self.seen:

@@ -60,10 +60,10 @@ class FittedNearest(KnowsLeftOutErrors):
             found = [deviation[target] for target in targets_of(query.condition)]
             response[row] = np.sum([mean + change for change, _ in found], axis=0)
             n_guessed = sum(rests_on is not Support.SEEN for _, rests_on in found)
-            own = self._state["sd"] * np.sqrt(n_guessed) if n_guessed else np.nan
+            sd[row] = self._state["sd"] * np.sqrt(n_guessed) if n_guessed else np.nan
             support.append(self._support(query, [rests_on for _, rests_on in found]))
-            new = None if support[-1] is Support.SEEN else self.left_out_errors.sd(query, response[row])
-            sd[row] = own if new is None else new
+            if support[-1] is not Support.SEEN:
+                sd[row] = self.left_out_sd(query, response[row], own=sd[row])
         return Answers(response, sd, tuple(support), ("",) * len(queries))
 
     def _deviations(self, targets: Sequence[str]) -> dict[str, tuple[np.ndarray, Support]]:

@@ -97,23 +97,19 @@ class FittedPairs(KnowsLeftOutErrors):
         found = self.mean_expression(query.condition, query.context) - self._without[query.context]
         response[self._order] = found
         response = self._shares.answer(query, response)
-        return response, self.left_out_errors.sd(query, response), self._support(query)
+        return response, self.left_out_sd(query, response), self._support(query)
 
     @cached_property
     def _shares(self) -> AnswerShares:
         return AnswerShares(self)
 
-    @cached_property
-    def _singly(self) -> frozenset[str]:
-        return frozenset(query.condition for query in self.trained_on)
-
     def _support(self, query: Query) -> Support:
         if query in self.seen:
             return Support.SEEN
-        if query.condition in self._singly:
+        if query.condition in self.seen_singly:
             return Support.CONTEXT
         targets = targets_of(query.condition)
-        n_seen = sum(target in self._singly for target in targets)
+        n_seen = sum(target in self.seen_singly for target in targets)
         if n_seen:
             return Support.SINGLES if n_seen == len(targets) else Support.PARTIAL
         return Support.NEIGHBOURS

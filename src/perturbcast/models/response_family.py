@@ -21,6 +21,7 @@ from perturbcast.models.base import Answers, FittedModel, Model, TrainingData
 from perturbcast.models.calibrated import CalibratedAnswers, calibrated_sd
 from perturbcast.models.fields import Range
 from perturbcast.models.holdouts import COMBINATIONS, TARGETS, question_of
+from perturbcast.models.left_out import for_answers_alone
 from perturbcast.models.node_table import restored_nodes
 from perturbcast.models.on_target import OnTarget
 from perturbcast.nn.nodes import NodeTable
@@ -191,7 +192,7 @@ class ResponseModel(Model):
         from perturbcast.models.registry import get_model
 
         name = (question == COMBINATIONS and self.base_of_combinations) or self.base
-        return None if name in ("", "none") else get_model(name)
+        return None if name in ("", "none") else for_answers_alone(get_model(name))
 
     def training_nodes(self, nodes: NodeTable) -> NodeTable:
         """The nodes a network is trained over: measured genes and training targets."""

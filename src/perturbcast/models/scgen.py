@@ -17,7 +17,7 @@ from perturbcast.errors import CannotPredict
 from perturbcast.models.answer_shares import AnswerShares
 from perturbcast.models.base import FittedModel, Model, ModelCard, TrainingData
 from perturbcast.models.fields import Range
-from perturbcast.models.left_out import KnowsLeftOutErrors, left_out_errors
+from perturbcast.models.left_out import KnowsLeftOutErrors, for_answers_alone, left_out_errors
 from perturbcast.models.pair_family import NET, pairs_source, some_controls
 from perturbcast.models.target_inputs import TargetInputs
 from perturbcast.models.trained_network import trained_network
@@ -108,7 +108,7 @@ class FittedScgen(KnowsLeftOutErrors):
         response = np.empty(len(self.genes))
         response[np.argsort(self.genes.astype(str), kind="stable")] = moved
         response = self._shares.answer(query, response)
-        return response, self.left_out_errors.sd(query, response), rests
+        return response, self.left_out_sd(query, response), rests
 
     @cached_property
     def _shares(self) -> AnswerShares:
@@ -170,9 +170,7 @@ class Scgen(Model):
         """The model from targets to shifts; its standard deviations are not asked for."""
         from perturbcast.models.registry import get_model
 
-        model = get_model(self.below)
-        own_errors = issubclass(model.fitted_class, KnowsLeftOutErrors)
-        return replace(model, **{"folds": 0}) if own_errors else model
+        return for_answers_alone(get_model(self.below))
 
     def network(self, n_genes: int) -> Any:
         """The autoencoder."""

@@ -16,6 +16,7 @@ from perturbcast.models.base import Answers, FittedModel, Model, ModelCard, Trai
 from perturbcast.models.calibrated import CalibratedAnswers, calibrated_sd, group_errors, groups_left_out
 from perturbcast.models.fields import Range
 from perturbcast.models.holdouts import COMBINATIONS, TARGETS, Holdout, holdouts, question_of
+from perturbcast.models.left_out import for_answers_alone
 
 ORIGIN = "mean:same-size"  # weights are those of differences from it
 FEWEST_QUERIES = 4
@@ -117,7 +118,7 @@ def fitted_members(names: Sequence[str], training: TrainingData, *, seed: int) -
 
     found = {names[0]: get_model(names[0]).fit(training, seed=seed)}
     for name in names[1:]:
-        model = get_model(name)
+        model = for_answers_alone(get_model(name))
         try:
             found[name] = model.fit(training, seed=seed)
         except PerturbcastError:
