@@ -21,7 +21,8 @@ from torch.autograd.function import once_differentiable
 from perturbcast.nn.row_products import outer_sum, times
 from perturbcast.nn.shared_norm import EPSILON, SharedMlp
 
-ROWS = 8192  # computed at once: what they take stays in the caches, and is small beside the rest
+ROWS = 4096  # computed at once: what they take stays in the caches, and is small beside the rest
+BLOCKS = 6  # at least so many in a step: only what one block takes is alive at a time
 ANSWERED = 2048  # of a trained network, where smaller blocks cost nothing
 mask_ = torch.ops.aten.threshold_backward.grad_input
 
@@ -133,7 +134,7 @@ class _Decoder(Function):
 
     @staticmethod
     def forward(ctx: Any, genes: Tensor, shift: Tensor, variant: Tensor, share: Tensor, *given: Tensor) -> Any:
-        own, parts = Weights(*given), _parts(genes, shift, variant, share, n_rows=ROWS)
+        own, parts = Weights(*given), _parts(genes, shift, variant, share, n_rows=_at_once(genes, shift))
         mean, covariance = _moments_of_inputs(genes, parts)
         variance = ((own.first @ covariance) * own.first).sum(dim=1).clamp_(min=0.0)
         inverse = torch.rsqrt(variance + EPSILON)
@@ -157,7 +158,7 @@ class _Decoder(Function):
     def backward(ctx: Any, of_w: Tensor, *_: Any) -> tuple[Tensor | None, ...]:
         genes, shift, variant, share, *kept = ctx.saved_tensors
         own, moments = Weights(*kept[: len(Weights._fields)]), _Moments(*kept[len(Weights._fields) :])
-        parts, blocks = _parts(genes, shift, variant, share, n_rows=ROWS), ctx.blocks
+        parts, blocks = _parts(genes, shift, variant, share, n_rows=_at_once(genes, shift)), ctx.blocks
         of_each = of_w.split(len(blocks[0].z))
         of_level, of_variance, last = _through_readout(of_each, blocks, parts, own, moments)
         scaled = own.readout * own.second_scale * moments.last_inverse
@@ -175,6 +176,11 @@ class _Decoder(Function):
             of_genes += of_x.sum(dim=0) if len(genes) == 1 else _by_variant(of_x, part.variant, len(genes))
         of_shift = torch.cat([of_x.sum(dim=1) for of_x in of_inputs])
         return of_genes, of_shift, None, None, *first, found.of_second, *last
+
+
+def _at_once(genes: Tensor, shift: Tensor) -> int:
+    """Rows of a block in training."""
+    return min(ROWS, len(shift) * genes.shape[1] // BLOCKS)
 
 
 def _moments_of_inputs(genes: Tensor, parts: Sequence[_Part]) -> tuple[Tensor, Tensor]:

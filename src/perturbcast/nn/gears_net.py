@@ -13,7 +13,7 @@ from perturbcast.nn.shared_norm import Affine, SharedMlp, SharedNorm
 
 POSITION = 0.2  # weight of the co-expression state; C-4
 DIRECTION = 0.1  # λ of C-8
-NODES = 4096  # whose states are made at once for prediction; the ontology has many more
+NODES = 1024  # whose states are made at once for prediction; the ontology has many more
 CONTROLS_ASKED = 300.0  # control cells of a published prediction; C.5
 
 

@@ -19,7 +19,7 @@ from perturbcast.training import checkpoint
 from perturbcast.training.devices import fabric_of, is_one_cpu, kept_environment, starts_processes
 from perturbcast.training.loggers import quiet_lightning
 from perturbcast.training.loop import Loop
-from perturbcast.training.memory import keep_freed_memory
+from perturbcast.training.memory import give_back_freed_memory, keep_freed_memory
 from perturbcast.training.objective import Sealed, Source
 from perturbcast.training.plan import RunOptions, TrainingPlan
 from perturbcast.training.seeds import derived_seed, seeded
@@ -101,9 +101,11 @@ def _here(task: Task) -> Trained:
 
 
 def _looped(fabric: Any, task: Task) -> Loop:
+    give_back_freed_memory()
     keep_freed_memory()
     loop = Loop(fabric, task)
     loop.run()
+    give_back_freed_memory()
     return loop
 
 
