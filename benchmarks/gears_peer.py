@@ -293,7 +293,7 @@ def summary(rows):
     }
     for side, own in mean.items():
         each = ", ".join(f"{row['pearson']:.3f}" for row in rows if row["side"] == side)
-        ratios = f"{mean['peer']['epoch'] / own['epoch']:.1f} | {own['peak'] / mean['peer']['peak']:.2f}"
+        ratios = f"{mean['peer']['epoch'] / own['epoch']:.1f} | {own['peak'] / mean['peer']['peak']:.3f}"
         numbers = f"{own['pearson']:.3f} | {own['l2']:.3f} | {own['epoch']:.2f} | {own['bare']:.2f} | {own['peak']:.0f}"
         lines.append(f"| {'cell-gears' if side == 'peer' else side} | {each} | {numbers} | {ratios} |")
     return "\n".join(lines)
