@@ -6,7 +6,7 @@ error would score against all cells. Responses without cells have neither; there
 measured response says of itself.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 
 import numpy as np
@@ -27,7 +27,6 @@ from perturbcast.metrics.score import COLUMNS, score
 from perturbcast.metrics.weighted import rest_of_perturbed, t_scores
 
 REPEATS = ("duplicate", "interpolated")  # halves of the cells against each other
-KINDS = (*REPEATS, "other-genes")
 
 
 def split_half_reliability(
@@ -119,6 +118,14 @@ def other_genes(truth: ResponseTable, training: ResponseTable) -> tuple[Response
     return truth, _as_prediction(truth, from_other_genes(truth, training), "ceiling:other-genes", Support.SEEN)
 
 
+# truth and prediction of each ceiling, from measured and training responses
+PAIRS: dict[str, Callable[[ResponseTable, ResponseTable], tuple[ResponseTable, Prediction]]] = {
+    "duplicate": lambda truth, _: technical_duplicate(truth),
+    "interpolated": interpolated_duplicate,
+    "other-genes": other_genes,
+}
+
+
 def adjusted_p(t: ProfileByQuery) -> ProfileByQuery:
     """(query, gene) two-sided normal p of t, Benjamini-Hochberg within query; NaN where t is NaN."""
     p = 2 * stats.norm.sf(np.abs(np.nan_to_num(t, nan=0.0)))
@@ -146,12 +153,9 @@ def ceiling_evaluation(
     gene sets, so that rows compare; choosing genes by both halves favours the ceiling a little. MetricNeeds where the
     data cannot give that kind, BadOption where there is none of that name.
     """
-    if kind not in KINDS:
-        raise BadOption(f"no ceiling is called {kind!r}. Known: {', '.join(map(repr, KINDS))}.", "Use one of them.")
-    if kind == "duplicate":
-        own, predicted = technical_duplicate(truth)
-    else:
-        own, predicted = (interpolated_duplicate if kind == "interpolated" else other_genes)(truth, training)
+    if kind not in PAIRS:
+        raise BadOption(f"no ceiling is called {kind!r}. Known: {', '.join(map(repr, PAIRS))}.", "Use one of them.")
+    own, predicted = PAIRS[kind](truth, training)
     of_own = None if de is None else _take_de(de, truth.index(own.queries))
     return Evaluation(truth=own, predicted=predicted, training=training, de=of_own, seed=seed)
 
@@ -172,7 +176,7 @@ def ceiling_scores(
     ceiling:other-genes, and that where there are enough of them.
     """
     parts = []
-    for kind in KINDS:
+    for kind in PAIRS:
         try:
             evaluation = ceiling_evaluation(truth, training, kind=kind, de=de)
         except MetricNeeds:
