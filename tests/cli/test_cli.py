@@ -2,6 +2,8 @@
 
 import inspect as signatures
 import json
+import subprocess
+import sys
 from pathlib import Path
 
 import anndata
@@ -46,6 +48,12 @@ def options(reading: dict) -> list[str]:
         flag = "--" + option_of.get(name, name).replace("_", "-")
         words += [flag if value else flag.replace("--", "--no-", 1)] if isinstance(value, bool) else [flag, str(value)]
     return words
+
+
+def test_the_package_itself_can_be_run():
+    done = subprocess.run([sys.executable, "-m", "perturbcast", "nonsense"], capture_output=True, text=True)
+    assert done.returncode == 2
+    assert done.stderr.startswith("E109 UnknownOption")
 
 
 def test_every_argument_of_read_is_an_option():
