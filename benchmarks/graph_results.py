@@ -247,9 +247,13 @@ def panels_of(rows: dict[str, dict[str, dict]], metrics: list[str]) -> list[Pane
         known = [m for m in in_order(rows) if name in rows[m] and np.isfinite(rows[m][name]["mean"])]
         models = [model for model in known if not model.startswith(CEILING)]
         means = {model: float(rows[model][name]["mean"]) for model in models}
-        best = (max if higher else min)(means, key=lambda model: means[model])
+        answered = {model: int(rows[model][name]["n"]) for model in models}
+        most = max(answered.values())
+        whole = [model for model in models if answered[model] == most]
+        best = (max if higher else min)(whole, key=lambda model: means[model])
+        label = {m: m if answered[m] == most else f"{m} ({answered[m]} of {most})" for m in models}
         intervals = tuple(
-            Interval(m, means[m], float(rows[m][name]["ci_low"]), float(rows[m][name]["ci_high"]), m == best)
+            Interval(label[m], means[m], float(rows[m][name]["ci_low"]), float(rows[m][name]["ci_high"]), m == best)
             for m in models
         )
         bounds = rows[best][name]
