@@ -1,4 +1,4 @@
-"""How far any fixed mixture of models could go: weights that fit the test responses best, so a bound, not a result.
+"""How far any fixed mixture of models could go: weights of least mean L2 to the test responses, a bound, no result.
 
 Run: python benchmarks/best_mixture.py STUDY [STUDY ...] --out FOLDER     (after graph_results.py --out FOLDER)
 Prints L2 of each model, of the mixture, and its weights: the best at or above 0 that sum to 1, one set for all queries.
@@ -12,7 +12,6 @@ import numpy as np
 from graph_results import SHARED, STUDIES, Study
 from scipy.optimize import minimize
 
-from perturbcast.data.conditions import targets_of
 from perturbcast.data.readers import read
 from perturbcast.data.responses import ResponseTable
 
@@ -31,28 +30,29 @@ def predictions(folder: Path, model: str) -> dict[tuple[str, str], np.ndarray]:
 
 
 def errors(study: Study, folder: Path) -> dict[str, np.ndarray]:
-    """(query, gene) error of each model on the queries that all answered, 0 at the genes of the targets themselves."""
+    """(query, gene) error of each model on the queries that all answered."""
     truth = read(SHARED / study.file)
     assert isinstance(truth, ResponseTable)
     row = {condition: place for place, condition in enumerate(truth.conditions)}
-    genes = truth.genes.astype(str)
     answered = {model: found for model in MODELS if (found := predictions(folder, model))}
     shared = sorted(set.intersection(*(set(found) for found in answered.values())))
     observed = np.array([truth.response[row[condition]] for _, condition in shared])
-    own = np.array([np.isin(genes, targets_of(condition)) for _, condition in shared])
-    return {
-        model: np.where(own, 0.0, np.array([found[query] for query in shared]) - observed)
-        for model, found in answered.items()
-    }
+    return {model: np.array([found[query] for query in shared]) - observed for model, found in answered.items()}
 
 
 def best_weights(parts: np.ndarray) -> np.ndarray:
-    """(model,) weights of least squared error of the mixture of (model, value) errors."""
-    products = parts @ parts.T / np.square(parts).mean() / parts.shape[1]
+    """(model,) weights of least mean L2 of the mixture of (model, query, gene) errors."""
+    products = np.einsum("iqg,jqg->qij", parts, parts)
     n = len(parts)
+
+    def l2(weights: np.ndarray) -> tuple[float, np.ndarray]:
+        along = products @ weights
+        size = np.sqrt(along @ weights)
+        return float(size.mean()), (along / size[:, None]).mean(axis=0)
+
     sums_to_one = {"type": "eq", "fun": lambda weights: weights.sum() - 1}
-    found = minimize(lambda w: w @ products @ w, np.full(n, 1 / n), bounds=[(0, 1)] * n, constraints=sums_to_one)
-    return np.asarray(found.x)
+    start = np.full(n, 1 / n)
+    return np.asarray(minimize(l2, start, jac=True, bounds=[(0, 1)] * n, constraints=sums_to_one).x)
 
 
 def main() -> None:
@@ -65,7 +65,7 @@ def main() -> None:
         if study.name not in arguments.studies:
             continue
         found = errors(study, arguments.out / study.name)
-        weights = best_weights(np.stack([error.ravel() for error in found.values()]))
+        weights = best_weights(np.stack(list(found.values())))
         mixed = sum(weight * error for weight, error in zip(weights, found.values(), strict=True))
         n_queries = len(mixed)
         print(f"{study.name}: {n_queries} queries")

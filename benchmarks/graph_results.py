@@ -21,7 +21,7 @@ from perturbcast.errors import PerturbcastError
 from perturbcast.metrics.base import all_metrics
 from perturbcast.models.registry import get_model
 from perturbcast.report.figures import Interval, Panel, floor_to_ceiling
-from perturbcast.report.summary import number, split_title
+from perturbcast.report.summary import Headline, best_model, number, split_title, with_answers
 from perturbcast.training.plan import RunOptions
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -239,24 +239,25 @@ def difference(row: dict | None) -> str:
     return f"{row['difference']:+.3f} [{row['diff_low']:+.3f}, {row['diff_high']:+.3f}]{mark}"
 
 
-def panels_of(rows: dict[str, dict[str, dict]], metrics: list[str]) -> list[Panel]:
-    """What the figure shows: a panel per metric."""
+def panels_of(part: pd.DataFrame, rows: dict[str, dict[str, dict]], metrics: list[str]) -> list[Panel]:
+    """What the figure shows: a panel per metric. `part` are the summary rows of the split."""
     panels = []
     for name in metrics:
         higher = all_metrics()[name].card.higher_is_better
+        best = best_model(part, Headline(name, "all", HEADLINES[name], "↑" if higher else "↓"))
         known = [m for m in in_order(rows) if name in rows[m] and np.isfinite(rows[m][name]["mean"])]
-        models = [model for model in known if not model.startswith(CEILING)]
-        means = {model: float(rows[model][name]["mean"]) for model in models}
-        answered = {model: int(rows[model][name]["n"]) for model in models}
-        most = max(answered.values())
-        whole = [model for model in models if answered[model] == most]
-        best = (max if higher else min)(whole, key=lambda model: means[model])
-        label = {m: m if answered[m] == most else f"{m} ({answered[m]} of {most})" for m in models}
+        shown = {model: rows[model][name] for model in known if not model.startswith(CEILING)}
         intervals = tuple(
-            Interval(label[m], means[m], float(rows[m][name]["ci_low"]), float(rows[m][name]["ci_high"]), m == best)
-            for m in models
+            Interval(
+                with_answers(model, int(row["n"]), int(shown[best]["n"])),
+                float(row["mean"]),
+                float(row["ci_low"]),
+                float(row["ci_high"]),
+                bool(np.isclose(row["mean"], shown[best]["mean"])) and row["n"] == shown[best]["n"],
+            )
+            for model, row in shown.items()
         )
-        bounds = rows[best][name]
+        bounds = shown[best]
         panels.append(Panel(HEADLINES[name], higher, intervals, float(bounds["floor"]), float(bounds["ceiling"])))
     return panels
 
@@ -276,7 +277,7 @@ def chapter(study: Study, scores: pd.DataFrame) -> list[str]:
         for rival in dict.fromkeys((study.rival, *RIVALS)):
             lines += verdicts(scores, split, rival, metrics)
         picture = f"figures/graph-{study.name}-{split.replace('/', '-')}.png"
-        figure = floor_to_ceiling(panels_of(rows, metrics))
+        figure = floor_to_ceiling(panels_of(summary[summary.split == split], rows, metrics))
         figure.savefig(ROOT / "docs" / picture, dpi=100, bbox_inches="tight")
         lines += ["", f"![Models between floor and ceiling]({picture})", ""]
     return lines

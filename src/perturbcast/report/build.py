@@ -22,7 +22,17 @@ from perturbcast.report.figures import (
 )
 from perturbcast.report.network_section import NetworkView, network_views
 from perturbcast.report.study_section import study_views
-from perturbcast.report.summary import CEILING, Headline, Section, Tables, best_model, read_tables, rows_of, sections_of
+from perturbcast.report.summary import (
+    CEILING,
+    Headline,
+    Section,
+    Tables,
+    best_model,
+    read_tables,
+    rows_of,
+    sections_of,
+    with_answers,
+)
 
 BOUNDS = ("floor", "ceiling")
 FLOOR_NOTE = " Red: the floor, no knowledge of which gene was perturbed."
@@ -240,7 +250,7 @@ def panels_of(tables: Tables, section: Section) -> list[Panel]:
     """One panel per headline, models best first by the first headline; those that refused queries say how many."""
     part = part_of(tables, section)
     most = max((row.n for row in section.rows if not row.is_reference), default=0)
-    shown = {row.model: row.model if row.n == most else f"{row.model} ({row.n} of {most})" for row in section.rows}
+    shown = {row.model: with_answers(row.model, row.n, most) for row in section.rows}
     panels = []
     for headline in section.headlines:
         rows = {str(row["model"]): row for row in rows_of(part, headline)}

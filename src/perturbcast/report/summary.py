@@ -191,6 +191,11 @@ def best_model(part: pd.DataFrame, headline: Headline) -> str:
     return (min if headline.arrow == "↓" else max)(means, key=lambda model: means[model])
 
 
+def with_answers(model: str, n: int, most: int) -> str:
+    """The model's name, with how many queries it answered where others answered more."""
+    return model if n == most else f"{model} ({n} of {most})"
+
+
 def model_rows(part: pd.DataFrame, headlines: tuple[Headline, ...], best: dict[Headline, str]) -> tuple[Row, ...]:
     """One row per model, best first by the first headline; then those that refused queries, then ceilings."""
     by_key = {(row["model"], row["metric"], row["gene_set"]): row for row in part.to_dict("records")}
