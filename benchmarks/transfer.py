@@ -2,6 +2,8 @@
 
 Run: python benchmarks/transfer.py FROM.h5ad --out FOLDER                  (two .npz tables that --genes reads)
      python benchmarks/transfer.py FROM.h5ad --out FOLDER --into INTO.h5ad (and scores with and without them)
+FROM may also be a long table of significant effects (.parquet: study_id, perturbation, gene, mean_perturbed,
+mean_control), of which --screen names the study; what is not listed counts as unchanged.
 """
 
 import argparse
@@ -12,8 +14,10 @@ import pandas as pd
 
 import perturbcast
 from perturbcast.benchmarking.paired import paired
+from perturbcast.data.conditions import Query
 from perturbcast.data.readers import read
 from perturbcast.data.responses import ResponseTable
+from perturbcast.data.scale import Scale
 from perturbcast.genes.policies import write_table
 from perturbcast.models.transfer import tables_from_responses
 
@@ -22,6 +26,25 @@ SHARED = ROOT.parent / "shared" / "data"
 KNOWLEDGE = [SHARED / "genes", SHARED / "networks"]
 N_BOOTSTRAP = 2000
 SHOWN = ("l2", "pearson_delta_perturbed", "pds_cosine", "pds_cosine_perturbed")
+
+
+def from_effects(file: Path, screen: str) -> ResponseTable:
+    """Differences of log1p means, a row per single perturbation, 0 where no significant effect is listed."""
+    rows = pd.read_parquet(file)
+    rows = rows[(rows.study_id == screen) & ~rows.perturbation.str.contains("|", regex=False)]
+    if rows.empty:
+        raise SystemExit(f"--screen: {file.name} has no single perturbation of {screen!r}.")
+    change = np.log1p(rows.mean_perturbed) - np.log1p(rows.mean_control)
+    wide = rows.assign(change=change).pivot_table(index="perturbation", columns="gene", values="change", fill_value=0.0)
+    return ResponseTable(
+        name=screen,
+        scale=Scale.RESPONSE,
+        genes=wide.columns.to_numpy(dtype=object),
+        queries=tuple(Query(str(target)) for target in wide.index),
+        response=wide.to_numpy(dtype=np.float64),
+        contexts=("",),
+        control=np.full((1, wide.shape[1]), np.nan),
+    )
 
 
 def scores(into: Path, model: str, *, out: Path, knowledge: list[Path]) -> pd.DataFrame:
@@ -46,13 +69,14 @@ def shown(given: pd.Series, without: pd.Series) -> str:
 def main() -> None:
     """Writes the tables; with --into also prints what they change, apart for targets perturbed in the other screen."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("screen", type=Path)
+    parser.add_argument("file", type=Path, metavar="FROM")
+    parser.add_argument("--screen", default="", help="of a table of effects")
     parser.add_argument("--out", type=Path, required=True)
     parser.add_argument("--into", type=Path)
     parser.add_argument("--model", default="spectral-ridge")
     arguments = parser.parse_args()
     arguments.out.mkdir(parents=True, exist_ok=True)
-    table = read(arguments.screen)
+    table = from_effects(arguments.file, arguments.screen) if arguments.screen else read(arguments.file)
     assert isinstance(table, ResponseTable)
     made = tables_from_responses(table)
     files = [arguments.out / f"{one.name}.npz" for one in (made.perturbed, made.measured)]

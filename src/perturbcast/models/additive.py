@@ -10,6 +10,8 @@ from perturbcast.data.conditions import Query, targets_of
 from perturbcast.data.prediction import Support
 from perturbcast.data.responses import ResponseTable
 from perturbcast.models.base import FittedModel, Model, ModelCard, TrainingData
+from perturbcast.models.conformal import spread_of
+from perturbcast.models.mean import left_out_by_mean
 from perturbcast.models.observed import Singles, single_state
 
 FEWEST_RESIDUALS = 3  # doubles from which a residual sd is estimated
@@ -80,9 +82,8 @@ class Additive(Model):
 def additive_state(table: ResponseTable) -> dict[str, np.ndarray]:
     """The state of the plain additive model: singles, their spread, slope one, offset zero."""
     state = single_state(table)
-    context = table.context_code[state["single.rows"]]
-    spread = state["single.response"] - state["single.mean"][context]
-    state["single.sd"] = np.sqrt((spread**2).mean(axis=0)) if len(spread) else np.zeros(table.n_genes)
+    residual = left_out_by_mean(table.take(state["single.rows"])) if len(state["single.rows"]) else table.response[:0]
+    state["single.sd"] = spread_of(residual[np.isfinite(residual).all(axis=1)])
     return state | {"slope": np.ones(table.n_genes), "offset": np.zeros(table.n_genes)}
 
 
@@ -104,4 +105,4 @@ def residual_sd(residual: np.ndarray) -> dict[str, np.ndarray]:
     """`sd` (gene) of the residuals (double, gene); nothing where there are too few."""
     if len(residual) < FEWEST_RESIDUALS:
         return {}
-    return {"sd": np.sqrt((residual**2).sum(axis=0) / (len(residual) - 1))}
+    return {"sd": spread_of(residual)}

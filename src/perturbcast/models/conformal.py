@@ -61,6 +61,17 @@ def error_model(
     return ErrorModel(share, base, slope, factor_for(ratio, level=level) / Z)
 
 
+def spread_of(residual: Float[np.ndarray, "query gene"]) -> Float[np.ndarray, " gene"]:
+    """sd of errors of left-out conditions that do not hang on the prediction, as `error_model` would have it.
+
+    With fewer than three conditions the root mean square error, and 0 with none.
+    """
+    found = error_model(residual, np.zeros_like(residual))
+    if found is None:
+        return np.sqrt((residual**2).sum(axis=0) / max(len(residual), 1))
+    return found.sd(np.zeros((1, residual.shape[1])))[0]
+
+
 def _size(error: np.ndarray, predicted: np.ndarray) -> tuple[float, float]:
     """(level, slope), both >= 0, of the mean squared error on the mean squared prediction."""
     mean = max(float(error.mean()), np.finfo(float).tiny)

@@ -36,13 +36,17 @@ from perturbcast.models.kernel_state import (
 from perturbcast.models.knowledge_views import response_view, views_of
 from perturbcast.models.leave_one_out import LeaveOneOut, best_factor, best_weights, free_queries, projected_precision
 from perturbcast.models.on_target import OnTarget
+from perturbcast.models.spread_by_size import sd_by_size, spread_by_size
 
 FEWEST_QUERIES = 4
 AT_ONCE = 1024  # queries answered together: bounds memory, not results
 
 
 class FittedKernelRidge(AnswersTogether):
-    """Fixed effects + Σ_t k(t, training) α + the on-target effect, with the posterior sd of a Gaussian process."""
+    """Fixed effects + Σ_t k(t, training) α + the on-target effect.
+
+    The sd is the posterior one of a Gaussian process, scaled to cover conditions left out one by one.
+    """
 
     @cached_property
     def kernel_weights(self) -> dict[str, float]:
@@ -91,7 +95,8 @@ class FittedKernelRidge(AnswersTogether):
             response[row] = base[row] + by_unit[own].sum(axis=0)
             self._on_target.add_to(response[row], query)
         likeness = np.array([reach[own].sum(axis=0) for own in parts])  # (query, train)
-        sd[:] = np.sqrt(self._variance(asked, likeness, effects))[:, None] * self._state["sd"]
+        spread = np.array([sd_by_size(self._state, query) for query in queries])
+        sd[:] = np.sqrt(self._variance(asked, likeness, effects))[:, None] * spread
         known = np.asarray(reach.any(axis=1))
         return [self._support(query, known[own]) for query, own in zip(queries, parts, strict=True)]
 
@@ -184,7 +189,7 @@ class KernelRidge(Model):
         weights, covariance = self._weights(
             table, response, kernels, noise, effects, seed=seed, progress=progress or Progress()
         )
-        state = solution(response, covariance, effects)
+        state = solution(table.queries, response, covariance, effects)
         views = views_in_use(kernels, weights)
         state |= view_state(views) | kernel_state(kernels, weights, views) | {"own.effect": own_effect}
         return FittedKernelRidge(self, table, state, split_fingerprint=training.split_fingerprint)
@@ -241,19 +246,21 @@ def covariance_of(
     return total if noise is None else total + np.diag(weights[-1] * noise)
 
 
-def solution(response: np.ndarray, covariance: np.ndarray, effects: np.ndarray) -> dict[str, np.ndarray]:
+def solution(
+    queries: Sequence[Query], response: np.ndarray, covariance: np.ndarray, effects: np.ndarray
+) -> dict[str, np.ndarray]:
     """The arrays that predictions need: dual weights, fixed effects, precision, and sd of unit noise per gene."""
     inverse, precision = projected_precision(covariance, effects)
     schur = np.linalg.inv(effects.T @ inverse @ effects)
     alpha = precision @ response  # (train, train) @ (train, gene) -> (train, gene)
     free = free_queries(effects)
-    squares = alpha[free] ** 2 / np.diag(precision)[free, None]
-    sd = np.sqrt(squares.mean(axis=0)) if free.any() else response.std(axis=0)
+    unit = np.full_like(response, np.nan)  # left-out residuals in units of their posterior sd
+    unit[free] = alpha[free] / np.sqrt(np.diag(precision))[free, None]
     return {
         "alpha": alpha.astype(np.float32),
         "inverse": inverse.astype(np.float32),
         "through": (inverse @ effects).astype(np.float32),
         "schur": schur,
         "effects": schur @ effects.T @ inverse @ response,
-        "sd": sd,
+        **spread_by_size(queries, unit if free.any() else response - response.mean(axis=0)),
     }

@@ -6,11 +6,12 @@ from typing import ClassVar, Literal
 import numpy as np
 
 from perturbcast._progress import Progress
-from perturbcast.data.conditions import Query, targets_of
+from perturbcast.data.conditions import Query
 from perturbcast.data.prediction import Support
 from perturbcast.data.responses import ResponseTable
 from perturbcast.errors import NeedsCells, NotEnoughTraining
 from perturbcast.models.base import FittedModel, Model, ModelCard, TrainingData
+from perturbcast.models.spread_by_size import combined, sd_by_size, spread_by_size
 
 
 class FittedMean(FittedModel):
@@ -18,9 +19,8 @@ class FittedMean(FittedModel):
 
     def _respond(self, query: Query) -> tuple[np.ndarray, np.ndarray | None, Support]:
         context = self.contexts.index(query.context)
-        combined = len(targets_of(query.condition)) > 1
-        mean = self._state["mean.combined" if combined else "mean"]
-        return mean[context], self._state["sd"], Support.MEAN
+        mean = self._state["mean.combined" if combined([query])[0] else "mean"]
+        return mean[context], sd_by_size(self._state, query), Support.MEAN
 
 
 @dataclass(frozen=True)
@@ -55,24 +55,32 @@ class Mean(Model):
         table = training.responses
         if self.variant == "cells" and table.n_cells is None:
             raise NeedsCells("mean:cells weighs conditions by their cells, which are not known for these data.")
-        mean = combined = mean_by_context(table, variant=self.variant)
-        many = np.array([len(targets_of(query.condition)) > 1 for query in table.queries])
+        mean = of_combined = mean_by_context(table, variant=self.variant)
+        many = combined(table.queries)
+        residual = left_out_by_mean(table, variant=self.variant)
         if self.variant == "same-size" and 0 < many.sum() < len(many):
-            mean, combined = mean_by_context(table.take(~many)), mean_by_context(table.take(many))
-        expected = np.where(many[:, None], combined[table.context_code], mean[table.context_code])
-        spread = np.sqrt(((table.response - expected) ** 2).mean(axis=0))
-        state = {"mean": mean, "mean.combined": combined, "sd": spread}
+            singles, rest = table.take(~many), table.take(many)
+            mean, of_combined = mean_by_context(singles), mean_by_context(rest)
+            residual[~many], residual[many] = left_out_by_mean(singles), left_out_by_mean(rest)
+        state = {"mean": mean, "mean.combined": of_combined} | spread_by_size(table.queries, residual)
         return FittedMean(self, table, state, split_fingerprint=training.split_fingerprint)
+
+
+def left_out_by_mean(table: ResponseTable, *, variant: str = "perturbed") -> np.ndarray:
+    """(query, gene) responses less the mean without them; NaN where the context has no other query."""
+    vote, one_control = _votes(table, variant)
+    code = table.context_code
+    total = np.bincount(code, weights=vote, minlength=len(table.contexts))[code] + one_control
+    alone = total - vote <= 1e-9 * total
+    factor = np.where(alone, np.nan, total / np.where(alone, 1.0, total - vote))
+    return (table.response - mean_by_context(table, variant=variant)[code]) * factor[:, None]
 
 
 def mean_by_context(table: ResponseTable, *, variant: str = "perturbed") -> np.ndarray:
     """(context, gene) mean training response of a variant; NotEnoughTraining if there is no training query."""
     if not table.n_queries:
         raise NotEnoughTraining("there is no training condition.")
-    weight = np.ones(table.n_queries)
-    if variant == "cells" and table.n_cells is not None:
-        weight = table.n_cells.astype(float)
-    one_control = 1.0 if variant == "with-control" else 0.0
+    weight, one_control = _votes(table, variant)
     code = table.context_code
     rows = []
     for context in range(len(table.contexts)):
@@ -80,3 +88,10 @@ def mean_by_context(table: ResponseTable, *, variant: str = "perturbed") -> np.n
         votes = inside if inside.any() else weight
         rows.append(votes @ table.response / (votes.sum() + one_control))
     return np.array(rows)
+
+
+def _votes(table: ResponseTable, variant: str) -> tuple[np.ndarray, float]:
+    """How much each query and control count."""
+    if variant == "cells" and table.n_cells is not None:
+        return table.n_cells.astype(float), 0.0
+    return np.ones(table.n_queries), 1.0 if variant == "with-control" else 0.0

@@ -9,18 +9,19 @@ from perturbcast._progress import Progress
 from perturbcast.data.conditions import Query
 from perturbcast.data.prediction import Support
 from perturbcast.models.base import FittedModel, Model, ModelCard, TrainingData
+from perturbcast.models.spread_by_size import sd_by_size, spread_by_size
 
 
 class FittedNoChange(FittedModel):
     """Zero response for every query."""
 
     def _respond(self, query: Query) -> tuple[np.ndarray, np.ndarray | None, Support]:
-        return np.zeros(len(self.genes)), self._state["sd"], Support.MEAN
+        return np.zeros(len(self.genes)), sd_by_size(self._state, query), Support.MEAN
 
 
 @dataclass(frozen=True)
 class NoChange(Model):
-    """Zero response; the sd is the root mean square training response of each gene."""
+    """Zero response; the sd is how far training responses are from zero, scaled to cover (`conformal`)."""
 
     card: ClassVar[ModelCard] = ModelCard(
         name="no-change",
@@ -35,5 +36,5 @@ class NoChange(Model):
     def fit(self, training: TrainingData, *, seed: int = 0, progress: Progress | None = None) -> FittedNoChange:
         """The fitted model; nothing is learned but how far responses are from zero."""
         table = training.responses
-        sd = np.sqrt((table.response**2).mean(axis=0)) if table.n_queries else np.zeros(table.n_genes)
-        return FittedNoChange(self, table, {"sd": sd}, split_fingerprint=training.split_fingerprint)
+        state = spread_by_size(table.queries, table.response)
+        return FittedNoChange(self, table, state, split_fingerprint=training.split_fingerprint)
