@@ -1,4 +1,5 @@
-"""Models of gene knowledge and all baselines on the real screens of ../shared: writes docs/RESULTS_GRAPH.md.
+"""Models of gene knowledge and all baselines on the real screens of ../shared: writes docs/RESULTS_GRAPH.md,
+and the tables of all models in docs/RESULTS.md.
 
 Folds and seeds are those of benchmarks/results.py. Every study and model has a folder of its own, so the work can be
 cut anywhere: a repeat goes on where the last one stopped, and `--minutes` starts nothing new after so many.
@@ -35,8 +36,12 @@ HEADLINES = {
     "pds_cosine_perturbed": "Discrimination, mean out",
 }
 RIVALS = ("kernel-ridge", "lowrank-additive")
+GLANCE = ("<!-- all models -->", "<!-- end of all models -->")
 FLOOR = ("no-change", "mean")
-BASELINES = ("kernel-ridge", "lowrank-additive", "kappa-additive", "nearest", "embedding-ridge", "linear", "additive")
+BASELINES = (
+    *("kernel-ridge", "lowrank-additive", "kappa-additive", "nearest", "embedding-ridge", "linear", "additive"),
+    "matching-mean",
+)
 FAMILY = (
     *("spectral-ridge", "pair-ridge", "stack", "fmlp", "fmlp:paper", "app", "app:paper", "grape", "grape:paper"),
     *("gears", "gears:paper", "latent-additive", "decoder-only", "graphvci", "scgen"),
@@ -49,6 +54,7 @@ class Study:
     """One file under one split."""
 
     name: str
+    short: str
     title: str
     file: str
     split: str
@@ -59,6 +65,7 @@ class Study:
 STUDIES = (
     Study(
         "norman-singles",
+        "Norman singles",
         "Norman 2019, activation, responses: single perturbations never seen",
         "responses/norman2019_k562_crispra.h5ad",
         "singles",
@@ -67,6 +74,7 @@ STUDIES = (
     ),
     Study(
         "replogle-singles",
+        "Replogle singles",
         "Replogle 2022, interference, responses: single perturbations never seen",
         "responses/replogle2022_k562_crispri_censored.h5ad",
         "singles",
@@ -75,6 +83,7 @@ STUDIES = (
     ),
     Study(
         "norman-doubles",
+        "Norman doubles",
         "Norman 2019, activation, responses: doubles never seen, all singles seen",
         "responses/norman2019_k562_crispra.h5ad",
         "doubles",
@@ -83,6 +92,7 @@ STUDIES = (
     ),
     Study(
         "norman-doubles-by-seen",
+        "Norman doubles",
         "Norman 2019, activation, responses: doubles by how many of their targets were seen",
         "responses/norman2019_k562_crispra.h5ad",
         "doubles-by-seen",
@@ -91,6 +101,7 @@ STUDIES = (
     ),
     Study(
         "papalexi-cells",
+        "Papalexi cells, singles",
         "Papalexi 2021, knock-out, 16,093 cells: single perturbations never seen",
         "screens/papalexi2021_thp1_eccite.h5ad",
         "singles",
@@ -99,6 +110,7 @@ STUDIES = (
     ),
     Study(
         "norman-cells-singles",
+        "Norman cells, singles",
         "Norman 2019, activation, 3,375 cells: single perturbations never seen",
         "screens/norman2019_k562_crispra_cells.h5ad",
         "singles",
@@ -107,6 +119,7 @@ STUDIES = (
     ),
     Study(
         "norman-cells-doubles",
+        "Norman cells, doubles",
         "Norman 2019, activation, 3,375 cells: doubles never seen",
         "screens/norman2019_k562_crispra_cells.h5ad",
         "doubles",
@@ -283,6 +296,51 @@ def chapter(study: Study, scores: pd.DataFrame) -> list[str]:
     return lines
 
 
+def at_a_glance(out: Path) -> list[str]:
+    """All models and baselines under all studies: a table of L2 and one of correlation beyond the mean."""
+    columns: dict[str, dict[str, dict[str, dict]]] = {}
+    for study in STUDIES:
+        scores = scores_of(out, study)
+        for split in summarise(scores).split.unique() if len(scores) else ():
+            name = study.short + (f", {split.rpartition('seen')[2]} seen" if "/" in split else "")
+            part = scores[scores.split == split]
+            columns[name] = rows_by_model(summarise(part, baselines=(study.rival,)), split)
+    models = sorted({model for rows in columns.values() for model in rows}, key=lambda model: standing(model, columns))
+    lines = []
+    for metric in ("l2", "pearson_delta_perturbed"):
+        arrow = "↑" if all_metrics()[metric].card.higher_is_better else "↓"
+        lines += [f"| {HEADLINES[metric]} {arrow} | {' | '.join(columns)} |", "|---" * (len(columns) + 1) + "|"]
+        for model in models:
+            cells = [at_once(rows.get(model, {}).get(metric), rows["mean"][metric]["n"]) for rows in columns.values()]
+            if any(cells):
+                lines.append(f"| {model} | {' | '.join(cells)} |")
+        lines.append("")
+    return lines
+
+
+def standing(model: str, columns: dict[str, dict[str, dict[str, dict]]]) -> tuple[bool, float, str]:
+    """Ceilings last; otherwise by L2 in units of that of the mean, averaged over the columns that a model is in."""
+    share = [rows[model]["l2"]["mean"] / rows["mean"]["l2"]["mean"] for rows in columns.values() if model in rows]
+    return model.startswith(CEILING), float(np.mean(share)), model
+
+
+def at_once(row: dict | None, n_queries: int) -> str:
+    """A mean: bold where better than the rival, in italics where worse; how many queries, if not all."""
+    if row is None or not np.isfinite(row["mean"]):
+        return ""
+    mark = "" if row["model"].startswith(CEILING) else {"better": "**", "worse": "*"}.get(row["verdict"], "")
+    answered = f" ({row['n']})" if row["n"] < n_queries else ""
+    return f"{mark}{number(row['mean'])}{mark}{answered}"
+
+
+def write_glance(out: Path) -> None:
+    """The tables of all models in docs/RESULTS.md, between their marks."""
+    page = ROOT / "docs" / "RESULTS.md"
+    before, _, rest = page.read_text().partition(GLANCE[0])
+    after = rest.partition(GLANCE[1])[2]
+    page.write_text("\n".join([before + GLANCE[0], "", *at_a_glance(out)]) + GLANCE[1] + after)
+
+
 def write_page(out: Path) -> None:
     """docs/RESULTS_GRAPH.md: what is written above the mark stays."""
     page = ROOT / "docs" / "RESULTS_GRAPH.md"
@@ -307,6 +365,7 @@ def main() -> None:
     arguments = parser.parse_args()
     if arguments.page:
         write_page(arguments.out)
+        write_glance(arguments.out)
         return
     studies = [study for study in STUDIES if arguments.study is None or study.name in arguments.study]
     models = [name for name in arguments.model or (*BASELINES, *FAMILY) if listed(name)]
