@@ -3,7 +3,8 @@
 A replicate is scored against the other half of the cells, each half with control cells of its own, so both sides
 carry the noise of half the cells: it is a ceiling that a model can pass. `ceiling:perfect` is what a model without
 error would score against all cells. Responses without cells have neither; there `ceiling:other-genes` shows what the
-measured response says of itself.
+measured response says of itself, and `ceiling:counting` what is left to a model without error by the noise of counting
+alone, where the counts can be read back.
 """
 
 from collections.abc import Callable, Sequence
@@ -23,6 +24,7 @@ from perturbcast.metrics.correlation import pearson
 from perturbcast.metrics.gene_sets import gene_set_mask
 from perturbcast.metrics.masked import row_count, row_sum
 from perturbcast.metrics.other_genes import from_other_genes
+from perturbcast.metrics.recounted import recounted
 from perturbcast.metrics.score import COLUMNS, score
 from perturbcast.metrics.weighted import rest_of_perturbed, t_scores
 
@@ -118,11 +120,24 @@ def other_genes(truth: ResponseTable, training: ResponseTable) -> tuple[Response
     return truth, _as_prediction(truth, from_other_genes(truth, training), "ceiling:other-genes", Support.SEEN)
 
 
+def counting(truth: ResponseTable, training: ResponseTable) -> tuple[ResponseTable, Prediction]:
+    """The truth counted once more, and what was to be expected.
+
+    MetricNeeds where there are halves, which tell the noise better, and where responses hide no counts.
+    """
+    if truth.response_halves is not None:
+        raise MetricNeeds("counts are read back only where there are no cells.")
+    again, expected = recounted(truth, training)
+    own = replace(truth, response=again)
+    return own, _as_prediction(own, expected, "ceiling:counting", Support.SEEN)
+
+
 # truth and prediction of each ceiling, from measured and training responses
 PAIRS: dict[str, Callable[[ResponseTable, ResponseTable], tuple[ResponseTable, Prediction]]] = {
     "duplicate": lambda truth, _: technical_duplicate(truth),
     "interpolated": interpolated_duplicate,
     "other-genes": other_genes,
+    "counting": counting,
 }
 
 
@@ -149,7 +164,8 @@ def ceiling_evaluation(
 ) -> Evaluation:
     """An evaluation whose truth is the first half and whose prediction is the duplicate of that kind.
 
-    `kind`: "duplicate" or "interpolated", or "other-genes", whose truth is the whole. `de` of all cells still names the
+    `kind`: "duplicate" or "interpolated"; or "other-genes" and "counting", whose truth is the whole, as it is or
+    counted once more. `de` of all cells still names the
     gene sets, so that rows compare; choosing genes by both halves favours the ceiling a little. MetricNeeds where the
     data cannot give that kind, BadOption where there is none of that name.
     """
@@ -173,7 +189,7 @@ def ceiling_scores(
 
     `ceiling:perfect` exists for l2, rmse, mse, excess_l2 (F-30), pearson_delta and pearson_delta_perturbed (F-29),
     against all cells. A ceiling that these data cannot give is left out; responses without cells have only
-    ceiling:other-genes, and that where there are enough of them.
+    ceiling:other-genes and, where counts can be read back, ceiling:counting.
     """
     parts = []
     for kind in PAIRS:

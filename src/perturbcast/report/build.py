@@ -55,7 +55,9 @@ METHODS = (
     "these noisy means; `ceiling:duplicate`, half of the cells scored against the other half; `ceiling:interpolated`, "
     "that half drawn to the mean where it shows no effect. Data without cells have `ceiling:other-genes` instead: each "
     "tenth of the genes predicted from the other nine tenths of the same measured response. It has seen the answer, so "
-    "no model of perturbations has to reach it; a model without error would, if noise is independent between genes.",
+    "no model of perturbations has to reach it; a model without error would, if noise is independent between genes. "
+    "Where such responses hide the counts they were made of, `ceiling:counting` is what a model without error would "
+    "score if counting were the only noise; the noise lies between the two.",
 )
 
 
@@ -275,6 +277,8 @@ def panels_of(tables: Tables, section: Section) -> list[Panel]:
 def ceiling_note(tables: Tables, section: Section) -> str:
     """What the ceiling of a section is."""
     models = set(part_of(tables, section)["model"])
+    if f"{CEILING}counting" in models:
+        return "the best that the noise of counting molecules leaves to any model; other noise comes on top"
     seen = "what the other genes of the same response say of each gene, which has seen the answer"
     return seen if f"{CEILING}other-genes" in models else "the ceiling that noise sets"
 

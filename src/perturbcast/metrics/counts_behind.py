@@ -1,0 +1,80 @@
+"""Counts behind differences of log pseudobulks: responses lie on a lattice, from which they are read back exactly.
+
+A response log(1 + s k / n) - level, of a gene counted k times among the n of a pseudobulk, takes the value -level
+wherever the gene was not seen; above it, exp(response + level) - 1 is a whole multiple of what one count is worth.
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+from jaxtyping import Bool, Float
+
+from perturbcast._types import ProfileByQuery
+
+SAME = 2e-6  # responses this near are the same number: files hold single precision
+WHOLE = 0.02  # counts this near a whole number are whole
+HIGHEST = 3000  # counts that single precision can tell to be whole
+FEWEST_ZEROS = 5  # queries without a count of a gene, by which its level is known at first
+FEWEST_VALUES = 12  # of genes of known level, from which the worth of one count is told
+FEWEST_CHECKS = 8  # queries whose counts must be whole for a level to be believed
+CANDIDATES = 30  # values tried as the worth of one count
+
+
+@dataclass(frozen=True)
+class Counts:
+    """What was counted: counts = (exp(response + level) - 1) / one."""
+
+    one: Float[np.ndarray, " query"]  # what one count is worth before the logarithm, s / n
+    level: Float[np.ndarray, " gene"]  # log(1 + x) of control; NaN where it was not found
+
+    def of(self, response: ProfileByQuery) -> ProfileByQuery:
+        """(query, gene) whole numbers, NaN for genes without a level."""
+        return np.maximum(np.round(np.expm1(response + self.level) / self.one[:, None]), 0.0)
+
+
+def counts_behind(response: ProfileByQuery) -> Counts | None:
+    """The counts that responses were made of; None where they are no differences of log(1 + count)."""
+    lowest = response.min(axis=0)
+    at_zero = (np.abs(response - lowest) < SAME).sum(axis=0) >= FEWEST_ZEROS
+    one = np.array([_one_count(np.expm1(row - lowest)[at_zero]) for row in response])
+    if not len(one) or np.isnan(one).any():
+        return None
+    scaled = np.expm1(response - lowest) / one[:, None]
+    level = np.where(at_zero & _whole(scaled).all(axis=0), -lowest, np.nan)
+    for gene in np.flatnonzero(np.isnan(level)):
+        level[gene] = _level(response[:, gene], one)
+    return Counts(one, level)
+
+
+def _whole(counts: np.ndarray) -> Bool[np.ndarray, "..."]:
+    return (np.abs(counts - np.round(counts)) < WHOLE) | (counts > HIGHEST)
+
+
+def _one_count(values: Float[np.ndarray, " value"]) -> float:
+    """The largest of the commonest values of which the smaller half are whole multiples; NaN if none is."""
+    values = np.sort(values[values > 1e-4])
+    if len(values) < FEWEST_VALUES:
+        return np.nan
+    first = np.flatnonzero(np.r_[True, np.diff(values) >= 2 * SAME * np.maximum(values[1:], 1.0)])
+    size = np.diff(np.r_[first, len(values)])
+    common = values[first][np.argsort(-size, kind="stable")[:CANDIDATES]]
+    small = values[values <= np.median(values)]
+    multiples = small / common[:, None]
+    whole = (np.abs(multiples - np.round(multiples)) < WHOLE) & (multiples > 0.5)
+    fitting = common[whole.mean(axis=1) > 0.98]
+    return float(fitting.max()) if len(fitting) else np.nan
+
+
+def _level(response: Float[np.ndarray, " query"], one: Float[np.ndarray, " query"]) -> float:
+    """The level of a gene, from the count in the query of fewest that makes all others whole; NaN if none does."""
+    order = np.argsort(response - np.log(one))
+    rarest, others = order[0], order[1:]
+    levels = np.log1p(one[rarest] * np.arange(HIGHEST)) - response[rarest]
+    for _ in range(len(others) // FEWEST_CHECKS):
+        checked, others = others[:FEWEST_CHECKS], others[FEWEST_CHECKS:]
+        counts = np.expm1(response[checked, None] + levels) / one[checked, None]
+        fits = (counts > -WHOLE) & _whole(counts)
+        levels = levels[fits.all(axis=0) & ((counts < HIGHEST).sum(axis=0) >= FEWEST_CHECKS // 2)]
+        if len(levels) <= 1:
+            break
+    return float(levels[0]) if len(levels) == 1 else np.nan
