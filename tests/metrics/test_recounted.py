@@ -53,6 +53,20 @@ def test_the_scale_before_the_logarithm_may_be_any():
     np.testing.assert_array_equal(found.of(np.log1p(np.expm1(log) / 100) - 0.3)[counts < 1000], counts[counts < 1000])
 
 
+@pytest.mark.parametrize("base", [2.0, 10.0])
+def test_the_logarithm_may_have_another_base(base):
+    counts, _, responses, _, _ = counted()
+    in_base = (responses / np.log(base)).astype(np.float32).astype(np.float64)
+    found = counts_behind(in_base)
+    told = np.isfinite(found.level)
+    assert told.mean() > 0.98
+    np.testing.assert_array_equal(
+        found.of(in_base)[:, told][counts[:, told] < 500], counts[:, told][counts[:, told] < 500]
+    )
+    of_base, of_e = (l2(*recounted(*tables(made))).mean() for made in (in_base, responses))
+    np.testing.assert_allclose(of_base * np.log(base), of_e, rtol=0.02)
+
+
 def test_a_gene_that_is_no_count_is_told_from_the_others():
     _, _, responses, _, _ = counted()
     responses[:, 7] = np.random.default_rng(0).normal(size=len(responses))

@@ -18,22 +18,33 @@ FEWEST_ZEROS = 5  # queries without a count of a gene, by which its level is kno
 FEWEST_VALUES = 12  # of genes of known level, from which the worth of one count is told
 FEWEST_CHECKS = 8  # queries whose counts must be whole for a level to be believed
 CANDIDATES = 30  # values tried as the worth of one count
+BASES = (np.e, 2.0, 10.0)  # of the logarithm
 
 
 @dataclass(frozen=True)
 class Counts:
-    """What was counted: counts = (exp(response + level) - 1) / one."""
+    """What was counted: counts = (exp(unit * response + level) - 1) / one."""
 
     one: Float[np.ndarray, " query"]  # what one count is worth before the logarithm, s / n
-    level: Float[np.ndarray, " gene"]  # log(1 + x) of control; NaN where it was not found
+    level: Float[np.ndarray, " gene"]  # ln(1 + x) of control; NaN where it was not found
+    unit: float  # of the response in natural logarithms
 
     def of(self, response: ProfileByQuery) -> ProfileByQuery:
         """(query, gene) whole numbers, NaN for genes without a level."""
-        return np.maximum(np.round(np.expm1(response + self.level) / self.one[:, None]), 0.0)
+        return np.maximum(np.round(np.expm1(self.unit * response + self.level) / self.one[:, None]), 0.0)
+
+    def response(self, natural: ProfileByQuery) -> ProfileByQuery:
+        """Responses of values of ln(1 + x), for genes with a level."""
+        return (natural - self.level[np.isfinite(self.level)]) / self.unit
 
 
 def counts_behind(response: ProfileByQuery) -> Counts | None:
-    """The counts that responses were made of; None where they are no differences of log(1 + count)."""
+    """The counts that responses were made of; None where they are no differences of log(1 + count), base e, 2 or 10."""
+    return next((found for base in BASES if (found := _counts(response, float(np.log(base)))) is not None), None)
+
+
+def _counts(given: ProfileByQuery, unit: float) -> Counts | None:
+    response = unit * given
     lowest = response.min(axis=0)
     at_zero = (np.abs(response - lowest) < SAME).sum(axis=0) >= FEWEST_ZEROS
     one = np.array([_one_count(np.expm1(row - lowest)[at_zero]) for row in response])
@@ -43,7 +54,7 @@ def counts_behind(response: ProfileByQuery) -> Counts | None:
     level = np.where(at_zero & _whole(scaled).all(axis=0), -lowest, np.nan)
     for gene in np.flatnonzero(np.isnan(level)):
         level[gene] = _level(response[:, gene], one)
-    return Counts(one, level)
+    return Counts(one, level, unit)
 
 
 def _whole(counts: np.ndarray) -> Bool[np.ndarray, "..."]:

@@ -30,7 +30,7 @@ def recounted(truth: ResponseTable, training: ResponseTable, *, seed: int = 0) -
     if counts is None:
         raise MetricNeeds("noise of counting needs responses that are differences of log(1 + counts).")
     told = np.isfinite(counts.level)
-    one, level = counts.one[:, None], counts.level[told]
+    one = counts.one[:, None]
     known = counts.of(np.vstack([training.response, truth.response]))[:, told]
     trained, asked = np.split(known, [training.n_queries])
     mean, dispersion = _spread_of_rates(trained * one[: training.n_queries], one[: training.n_queries])
@@ -39,8 +39,8 @@ def recounted(truth: ResponseTable, training: ResponseTable, *, seed: int = 0) -
     shape, rate = asked + 1 / dispersion, 1 / one + 1 / (dispersion * mean)
     expected_counts = rng.gamma(shape) / rate / one
     again, expected = np.array(truth.response, dtype=np.float64), np.array(truth.response, dtype=np.float64)
-    again[:, told] = np.log1p(rng.poisson(expected_counts) * one) - level
-    expected[:, told] = _expected_log(expected_counts, one) - level
+    again[:, told] = counts.response(np.log1p(rng.poisson(expected_counts) * one))
+    expected[:, told] = counts.response(_expected_log(expected_counts, one))
     return again, expected
 
 
