@@ -4,7 +4,9 @@ import json
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import pytest
+from anndata import AnnData
 from h5ad_files import GENES, LABELS, counts, log1p_of, response_adata, screen_adata, written
 from scipy import sparse
 
@@ -127,6 +129,23 @@ def test_responses_have_effects_without_error_and_say_what_they_lack() -> None:
     assert names(found) >= {"responses only", "contrary on-target effect", "genes that never move"}
     assert found.n_cells is None
     assert found.splits["cells"] != ""
+
+
+def test_responses_that_give_their_counts_away_say_so() -> None:
+    rng = np.random.default_rng(0)
+    total, rate = 1e6 * np.array([1, 8, *[2.0] * 18]), np.exp(rng.normal(0, 1.5, size=200)) / 1e6
+    log = np.log1p(1e6 * rng.poisson(total[:, None] * rate) / total[:, None])
+    targets = [f"T{number}" for number in range(20)]
+    frames = {
+        "obs": pd.DataFrame({"condition": targets}, index=targets),
+        "var": pd.DataFrame(index=map("G{}".format, range(200))),
+    }
+    for values, told in ((log - log.mean(axis=0), True), (rng.normal(size=log.shape), False)):
+        found = inspect(
+            AnnData(values.astype(np.float32), **frames, uns={"kind": "response", "perturbation": "CRISPRa"})
+        )
+        (problem,) = [problem for problem in found.problems if problem.name == "responses only"]
+        assert ("8 times the molecules of the shallowest (T0)" in problem.what) == told
 
 
 def test_cut_responses_are_reported() -> None:

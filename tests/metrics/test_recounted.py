@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 from worlds import make_evaluation
 
+from perturbcast.data.counts_behind import counts_behind
 from perturbcast.errors import MetricNeeds
 from perturbcast.metrics.ceilings import ceiling_evaluation, ceiling_scores
-from perturbcast.metrics.counts_behind import counts_behind
 from perturbcast.metrics.point import l2
 from perturbcast.metrics.recounted import _expected_log, recounted
 

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from perturbcast.data.conditions import CONTROL, targets_of
+from perturbcast.data.counts_behind import counts_behind
 from perturbcast.data.on_target import OnTarget, is_weak
 from perturbcast.data.responses import ResponseTable
 from perturbcast.data.scale import Scale
@@ -189,6 +190,14 @@ def _rarely_seen(screen: Screen) -> list[Problem | None]:
 
 def _no_cells(table: ResponseTable) -> Problem | None:
     what = "The table says nothing of cells: no noise, no control expression."
+    counts = counts_behind(table.response) if len(table.contexts) == 1 and table.n_queries else None
+    if counts is not None:
+        depth = 1 / counts.one
+        what += (
+            " But its counts can be read back: they give the noise of counting (ceiling:counting), and show that the "
+            f"deepest condition has {depth.max() / depth.min():.3g} times the molecules of the shallowest "
+            f"({table.queries[int(depth.argmin())]})."
+        )
     advice = "Metrics and models that need cells give that as their reason; read the cells where they are at hand."
     return Problem("responses only", table.n_queries, what, advice)
 

@@ -4,9 +4,9 @@ import numpy as np
 from jaxtyping import Float
 
 from perturbcast._types import ProfileByQuery
+from perturbcast.data.counts_behind import counts_behind
 from perturbcast.data.responses import ResponseTable
 from perturbcast.errors import MetricNeeds
-from perturbcast.metrics.counts_behind import counts_behind
 
 FEWEST = 10  # training queries from which it is learned how genes vary
 PRIOR_QUERIES = 20.0  # that the usual dispersion of genes counts for in that of one gene
