@@ -133,7 +133,7 @@ def test_responses_have_effects_without_error_and_say_what_they_lack() -> None:
 
 def test_responses_that_give_their_counts_away_say_so() -> None:
     rng = np.random.default_rng(0)
-    total, rate = 1e6 * np.array([1, 8, *[2.0] * 18]), np.exp(rng.normal(0, 1.5, size=200)) / 1e6
+    total, rate = np.round(1e6 * np.geomspace(1, 8, 20)), np.exp(rng.normal(0, 1.5, size=200)) / 1e6
     log = np.log1p(1e6 * rng.poisson(total[:, None] * rate) / total[:, None])
     targets = [f"T{number}" for number in range(20)]
     frames = {

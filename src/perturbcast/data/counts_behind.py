@@ -2,6 +2,7 @@
 
 A response log(1 + s k / n) - level, of a gene counted k times among the n of a pseudobulk, takes the value -level
 wherever the gene was not seen; above it, exp(response + level) - 1 is a whole multiple of what one count is worth.
+Pseudobulks of one and the same depth cannot be told so: there every count repeats itself.
 """
 
 from dataclasses import dataclass
