@@ -75,7 +75,7 @@ def test_a_gene_that_is_no_count_is_told_from_the_others():
     assert np.isfinite(np.delete(found.level, 7)).mean() > 0.98
 
 
-@pytest.mark.parametrize("kind", ["normal", "censored", "half counts"])
+@pytest.mark.parametrize("kind", ["normal", "censored", "half counts", "wide", "unknown", "empty"])
 def test_other_responses_hide_no_counts(kind):
     rng = np.random.default_rng(0)
     normal = rng.normal(size=(40, 300))
@@ -84,6 +84,9 @@ def test_other_responses_hide_no_counts(kind):
         "normal": normal,
         "censored": np.where(np.abs(normal) < 1, 0.0, np.abs(normal)),
         "half counts": np.log1p(counts * np.exp(0.1 * normal)) - 1.0,
+        "wide": 1000.0 * counts,
+        "unknown": np.where(normal > 2, np.nan, normal),
+        "empty": normal[:, :0],
     }
     assert counts_behind(made[kind]) is None
 

@@ -19,6 +19,7 @@ FEWEST_ZEROS = 5  # queries without a count of a gene, by which its level is kno
 FEWEST_VALUES = 12  # of genes of known level, from which the worth of one count is told
 FEWEST_CHECKS = 8  # queries whose counts must be whole for a level to be believed
 CANDIDATES = 30  # values tried as the worth of one count
+WIDEST = 40.0  # no two logarithms of counts lie further apart
 BASES = (np.e, 2.0, 10.0)  # of the logarithm
 
 
@@ -41,16 +42,24 @@ class Counts:
 
 def counts_behind(response: ProfileByQuery) -> Counts | None:
     """The counts that responses were made of; None where they are no differences of log(1 + count), base e, 2 or 10."""
-    return next((found for base in BASES if (found := _counts(response, float(np.log(base)))) is not None), None)
+    if not response.size or not np.ptp(response) < WIDEST:
+        return None
+    at_zero = (np.abs(response - response.min(axis=0)) < SAME).sum(axis=0) >= FEWEST_ZEROS
+    if at_zero.sum() < FEWEST_VALUES:
+        return None
+    units = (float(np.log(base)) for base in BASES)
+    return next((found for unit in units if (found := _counts(response, at_zero, unit)) is not None), None)
 
 
-def _counts(given: ProfileByQuery, unit: float) -> Counts | None:
+def _counts(given: ProfileByQuery, at_zero: Bool[np.ndarray, " gene"], unit: float) -> Counts | None:
+    seen = unit * given[:, at_zero]
+    one = np.empty(len(given))
+    for row, own in enumerate(seen - seen.min(axis=0)):
+        one[row] = _one_count(np.expm1(own))
+        if np.isnan(one[row]):
+            return None
     response = unit * given
     lowest = response.min(axis=0)
-    at_zero = (np.abs(response - lowest) < SAME).sum(axis=0) >= FEWEST_ZEROS
-    one = np.array([_one_count(np.expm1(row - lowest)[at_zero]) for row in response])
-    if not len(one) or np.isnan(one).any():
-        return None
     scaled = np.expm1(response - lowest) / one[:, None]
     level = np.where(at_zero & _whole(scaled).all(axis=0), -lowest, np.nan)
     for gene in np.flatnonzero(np.isnan(level)):
