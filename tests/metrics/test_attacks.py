@@ -148,8 +148,29 @@ def test_attacks_do_what_their_names_say(small):
     assert np.abs(of("clipped")).max() == pytest.approx(np.quantile(np.abs(small.training.response), 0.5))
     leak = of("own-target leak") - of("perturbed mean")
     assert ((leak != 0).sum(axis=1) == 1).all()
+    mean = small.training.response.mean(axis=0)
+    _, size, axes = np.linalg.svd(small.training.response - mean, full_matrices=False)
+    before, after = (honest - mean) @ axes.T, (of("evened") - mean) @ axes.T
+    strong = size > np.median(size)
+    assert np.allclose(np.diff((after * size / before)[:, strong]), 0, atol=1e-6 * size[0])
+    assert np.linalg.norm(of("evened") - mean) == pytest.approx(np.linalg.norm(honest - mean))
     sizes = np.abs(of("sign-only"))
     assert np.allclose(sizes, sizes[:, :1])
+
+
+def test_discrimination_falls_to_evening_where_the_strongest_pattern_is_predicted_badly():
+    rng = np.random.default_rng(0)
+    bare = responses_only(evaluation_of(cells_world(n_queries=40, n_genes=60, n_cells=5, n_control=20)))
+    n_queries, n_genes = bare.truth.response.shape
+    patterns, strength = rng.normal(size=(6, n_genes)), np.array([8.0, 1, 1, 1, 1, 1])
+    known, asked = (strength * rng.normal(size=(n, 6)) for n in (bare.training.n_queries, n_queries))
+    guessed = np.column_stack([strength[0] * rng.normal(size=n_queries), asked[:, 1:]])
+    training = replace(bare.training, response=known @ patterns)
+    truth = replace(bare.truth, response=asked @ patterns)
+    evaluation = Evaluation(truth, prediction_of(truth, guessed @ patterns), training)
+    table = attack_table(evaluation, attacks=[get_attack("evened")], metrics=["pds_cosine_perturbed", "l2"])
+    verdict = table.set_index(["metric", "gene_set"])["verdict"]
+    assert verdict["pds_cosine_perturbed", "all"] == "falls"
 
 
 def test_an_unknown_attack_offers_the_nearest():

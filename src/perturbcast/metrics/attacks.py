@@ -152,6 +152,15 @@ def _offset(prediction: Prediction, training: ResponseTable, rng: np.random.Gene
     return prediction.response + 2.0 * np.abs(prediction.response).mean()
 
 
+def _evened(prediction: Prediction, training: ResponseTable, rng: np.random.Generator) -> ndarray:
+    mean = training.perturbed_mean()
+    rest = prediction.response - mean
+    _, size, axes = np.linalg.svd(training.response - mean, full_matrices=False)
+    even = (rest @ axes.T / np.maximum(size, np.median(size)).clip(min=np.finfo(float).tiny)) @ axes
+    before, after = np.linalg.norm(rest), np.linalg.norm(even)
+    return mean + even * (before / after if after > 0 else 0.0)
+
+
 ATTACKS = (
     Attack("control mean", "no change for every query", _control_mean),
     Attack("perturbed mean", "the mean training response for every query", _perturbed_mean),
@@ -173,6 +182,7 @@ ATTACKS = (
     Attack("sign-only", "the sign of every response, all of one size", _sign_only),
     Attack("sign flipped", "every response with the opposite sign", _sign_flipped),
     Attack("extremes only", f"the {EXTREMES} largest responses, nothing else", _extremes_only),
+    Attack("evened", "what is particular to the query, with every pattern of training as strong as any other", _evened),
     Attack("offset", "a constant added to every gene", _offset),
 )
 

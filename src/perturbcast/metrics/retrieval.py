@@ -189,8 +189,11 @@ register(
         reads=frozenset({"response", "training"}),
         gene_sets=("all", "top1000"),
         core=True,
+        gameable_by=("evened",),
         note="Differs from F-10 by its reference: shrinking to or inflating from the mean changes nothing, a cautious "
-        "prediction is not punished for the shift that all perturbations share.",
+        "prediction is not punished for the shift that all perturbations share. But it rises where strong patterns, in "
+        "which errors are large, are made no stronger than weak ones: by .037 ± .007 on unseen singles of Replogle, "
+        "whichever ridge predicts, while L2 and correlation get much worse.",
     )
 )(_retrieval(midrank_accuracy, kind="cosine", without_targets=True, profiles=_centred_responses))
 register(
