@@ -58,9 +58,10 @@ to reach it; a model without error would, as long as noise is independent betwee
 from above. How tight that is where the noise is known (L2, five folds, cells not used): Papalexi 1.84 for 1.24,
 Norman's cells 0.82 for 0.27. It takes ten training queries.
 Where responses are differences of log(1 + scaled counts) of pseudobulks, the counts are still in them: a gene that was
-not seen has one and the same value in all such conditions (told where depths differ), and one molecule is worth the same in every gene of a
-condition. `ceiling:counting` reads the counts back, draws rates from what they say (a gamma distribution per gene,
-fitted to training) and counts anew: what a model without error would score if counting molecules were the only noise.
+not seen has one and the same value in all such conditions (told where depths differ), and one molecule is worth the
+same in every gene of a condition. `ceiling:counting` reads the counts back, draws rates from what they say (a gamma
+distribution per gene, fitted to training) and counts anew: what a model without error would score if counting molecules
+were the only noise.
 Differences between cells, guides and batches come on top, so it bounds the noise from below. The responses of Norman
 give back 1,999 of 2,000 genes in all 234 conditions (.4 to 28 million molecules each).
 """
