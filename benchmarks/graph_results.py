@@ -299,13 +299,16 @@ def chapter(study: Study, scores: pd.DataFrame) -> list[str]:
 def at_a_glance(out: Path) -> list[str]:
     """All models and baselines under all studies: a table of L2 and one of correlation beyond the mean."""
     columns: dict[str, dict[str, dict[str, dict]]] = {}
+    to_the_mean: dict[str, dict[str, dict[str, dict]]] = {}
     for study in STUDIES:
         scores = scores_of(out, study)
         for split in summarise(scores).split.unique() if len(scores) else ():
             name = study.short + (f", {split.rpartition('seen')[2]} seen" if "/" in split else "")
             part = scores[scores.split == split]
             columns[name] = rows_by_model(summarise(part, baselines=(study.rival,)), split)
-    models = sorted({model for rows in columns.values() for model in rows}, key=lambda model: standing(model, columns))
+            to_the_mean[name] = rows_by_model(summarise(part, baselines=("mean",)), split)
+    every = {model for rows in columns.values() for model in rows}
+    models = sorted(every, key=lambda model: standing(model, to_the_mean))
     lines = []
     for metric in ("l2", "pearson_delta_perturbed"):
         arrow = "↑" if all_metrics()[metric].card.higher_is_better else "↓"
@@ -318,10 +321,16 @@ def at_a_glance(out: Path) -> list[str]:
     return lines
 
 
-def standing(model: str, columns: dict[str, dict[str, dict[str, dict]]]) -> tuple[bool, float, str]:
-    """Ceilings last; otherwise by L2 in units of that of the mean, averaged over the columns that a model is in."""
-    share = [rows[model]["l2"]["mean"] / rows["mean"]["l2"]["mean"] for rows in columns.values() if model in rows]
-    return model.startswith(CEILING), float(np.mean(share)), model
+def standing(model: str, columns: dict[str, dict[str, dict[str, dict]]]) -> tuple[bool, bool, float, str]:
+    """Ceilings last, before them models that refuse most queries; otherwise by `to_mean`, averaged over columns."""
+    own = [(rows[model]["l2"], rows["mean"]["l2"]) for rows in columns.values() if model in rows]
+    refuses = sum(row["n"] for row, _ in own) < 0.5 * sum(mean["n"] for _, mean in own)
+    return model.startswith(CEILING), refuses, float(np.mean([to_mean(row) for row, _ in own])), model
+
+
+def to_mean(row: dict) -> float:
+    """The L2 error in units of that of the mean on the same queries."""
+    return row["mean"] / (row["mean"] - row["difference"]) if np.isfinite(row["difference"]) else 1.0
 
 
 def at_once(row: dict | None, n_queries: int) -> str:
