@@ -26,12 +26,13 @@ def recounted(truth: ResponseTable, training: ResponseTable, *, seed: int = 0) -
     """
     if training.n_queries < FEWEST:
         raise MetricNeeds(f"noise of counting needs {FEWEST} training queries.")
-    counts = counts_behind(np.vstack([training.response, truth.response]))
+    responses = np.vstack([training.response, truth.response])
+    counts = counts_behind(responses)
     if counts is None:
         raise MetricNeeds("noise of counting needs responses that are differences of log(1 + counts).")
     told = np.isfinite(counts.level)
     one = counts.one[:, None]
-    known = counts.of(np.vstack([training.response, truth.response]))[:, told]
+    known = counts.of(responses)[:, told]
     trained, asked = np.split(known, [training.n_queries])
     mean, dispersion = _spread_of_rates(trained * one[: training.n_queries], one[: training.n_queries])
     one = one[training.n_queries :]

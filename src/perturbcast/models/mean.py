@@ -6,7 +6,7 @@ from typing import ClassVar, Literal
 import numpy as np
 
 from perturbcast._progress import Progress
-from perturbcast.data.conditions import Query
+from perturbcast.data.conditions import Query, is_single
 from perturbcast.data.prediction import Support
 from perturbcast.data.responses import ResponseTable
 from perturbcast.errors import NeedsCells, NotEnoughTraining
@@ -19,7 +19,7 @@ class FittedMean(FittedModel):
 
     def _respond(self, query: Query) -> tuple[np.ndarray, np.ndarray | None, Support]:
         context = self.contexts.index(query.context)
-        mean = self._state["mean.combined" if combined([query])[0] else "mean"]
+        mean = self._state["mean" if is_single(query.condition) else "mean.combined"]
         return mean[context], sd_by_size(self._state, query), Support.MEAN
 
 

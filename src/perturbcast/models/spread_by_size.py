@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 from jaxtyping import Bool, Float
 
-from perturbcast.data.conditions import Query, targets_of
+from perturbcast.data.conditions import Query, is_single
 from perturbcast.models.conformal import FEWEST_ROWS, spread_of
 
 SINGLE, COMBINED = "sd", "sd.combined"
@@ -13,7 +13,7 @@ SINGLE, COMBINED = "sd", "sd.combined"
 
 def combined(queries: Sequence[Query]) -> Bool[np.ndarray, " query"]:
     """Which queries have more than one target."""
-    return np.array([len(targets_of(query.condition)) > 1 for query in queries], dtype=bool)
+    return np.array([not is_single(query.condition) for query in queries], dtype=bool)
 
 
 def spread_by_size(
@@ -34,4 +34,4 @@ def spread_by_size(
 
 def sd_by_size(state: Mapping[str, np.ndarray], query: Query) -> Float[np.ndarray, " gene"]:
     """The sd of a query, from arrays of `spread_by_size`."""
-    return state[COMBINED if combined([query])[0] else SINGLE]
+    return state[SINGLE if is_single(query.condition) else COMBINED]
