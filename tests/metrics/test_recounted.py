@@ -10,7 +10,7 @@ from perturbcast.data.counts_behind import counts_behind
 from perturbcast.errors import MetricNeeds
 from perturbcast.metrics.ceilings import ceiling_evaluation, ceiling_scores
 from perturbcast.metrics.point import l2
-from perturbcast.metrics.recounted import _expected_log, recounted
+from perturbcast.metrics.recounted import expected_log, recounted
 
 PER = 1e6
 
@@ -91,18 +91,18 @@ def test_other_responses_hide_no_counts(kind):
     assert counts_behind(made[kind]) is None
 
 
-def test_expected_logarithms_are_means_over_poisson_counts():
+def testexpected_logarithms_are_means_over_poisson_counts():
     rng = np.random.default_rng(0)
     expected = np.array([[0.01, 0.5, 3.0, 20.0, 55.0, 61.0, 400.0]])
     one = np.array([[0.3]])
     drawn = np.log1p(one * rng.poisson(expected, size=(200_000, 7))).mean(axis=0)
-    np.testing.assert_allclose(_expected_log(expected, one)[0], drawn, atol=4e-3)
+    np.testing.assert_allclose(expected_log(expected, one)[0], drawn, atol=4e-3)
 
 
 def test_the_ceiling_is_the_error_of_a_model_that_knows_every_rate():
     _, expected_counts, responses, log, one = counted(n_queries=80, n_genes=600)
     truth, training = tables(responses, n_truth=40)
-    perfect = _expected_log(expected_counts, one) + responses - log
+    perfect = expected_log(expected_counts, one) + responses - log
     again, expected = recounted(truth, training)
     of_ceiling, of_perfect = l2(expected, again).mean(), l2(perfect[:40], responses[:40]).mean()
     assert abs(of_ceiling / of_perfect - 1) < 0.05

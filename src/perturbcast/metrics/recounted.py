@@ -34,18 +34,18 @@ def recounted(truth: ResponseTable, training: ResponseTable, *, seed: int = 0) -
     one = counts.one[:, None]
     known = counts.of(responses)[:, told]
     trained, asked = np.split(known, [training.n_queries])
-    mean, dispersion = _spread_of_rates(trained * one[: training.n_queries], one[: training.n_queries])
+    mean, dispersion = spread_of_rates(trained * one[: training.n_queries], one[: training.n_queries])
     one = one[training.n_queries :]
     rng = np.random.default_rng(seed)
     shape, rate = asked + 1 / dispersion, 1 / one + 1 / (dispersion * mean)
     expected_counts = rng.gamma(shape) / rate / one
     again, expected = np.array(truth.response, dtype=np.float64), np.array(truth.response, dtype=np.float64)
     again[:, told] = counts.response(np.log1p(rng.poisson(expected_counts) * one))
-    expected[:, told] = counts.response(_expected_log(expected_counts, one))
+    expected[:, told] = counts.response(expected_log(expected_counts, one))
     return again, expected
 
 
-def _spread_of_rates(
+def spread_of_rates(
     values: Float[np.ndarray, "query gene"], one: Float[np.ndarray, "query 1"]
 ) -> tuple[Float[np.ndarray, " gene"], Float[np.ndarray, " gene"]]:
     """Mean of the scaled counts, and their dispersion beyond Poisson by moments, drawn to that of most genes."""
@@ -58,7 +58,7 @@ def _spread_of_rates(
     return mean, np.maximum(drawn, LEAST_DISPERSION)
 
 
-def _expected_log(expected_counts: ProfileByQuery, one: Float[np.ndarray, "query 1"]) -> ProfileByQuery:
+def expected_log(expected_counts: ProfileByQuery, one: Float[np.ndarray, "query 1"]) -> ProfileByQuery:
     """(query, gene) mean of log(1 + one * k) over k from a Poisson distribution."""
     value = one * expected_counts
     found = np.log1p(value) - 0.5 * (value / (1 + value)) ** 2 / np.maximum(expected_counts, FEW)
