@@ -7,50 +7,60 @@ Run: python benchmarks/edges.py [--results out/graph-results]
 """
 
 import argparse
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
-from anndata import read_h5ad
+from best_mixture import predictions
+from graph_results import ROOT, SHARED, STUDIES, Study
 
-ROOT = Path(__file__).resolve().parents[1]
-NETWORKS = ROOT.parent / "shared" / "data" / "networks"
+from perturbcast.data.readers import read
+from perturbcast.data.responses import ResponseTable
+from perturbcast.genes.knowledge import GeneGraph, GeneSets
+from perturbcast.genes.load import load_knowledge
+
 MODEL = "spectral-ridge"
-STUDIES = ("norman-singles", "replogle-singles")
+ASKED = ("norman-singles", "replogle-singles")
+SIGNED = ("collectri_human", "dorothea_abc_human")
+UNSIGNED = ("trrust_human", "string_human")  # as they are here: of many edges the sign is not known
+SETS = "encode_chea_consensus"
 
 
-def edges() -> dict[str, pd.DataFrame]:
-    """Columns source, target, weight of every list of regulators."""
-    columns = ["source", "target", "weight"]
-    dorothea = pd.read_csv(NETWORKS / "dorothea_abc_human.tsv.gz", sep="\t")[["tf", "target", "mor"]]
-    trrust = pd.read_csv(NETWORKS / "trrust_human.tsv", sep="\t", header=None)[[0, 1]].assign(weight=1.0)
-    string = pd.read_csv(NETWORKS / "string_human.csv").assign(weight=1.0)
-    both = pd.concat([string, string.iloc[:, [1, 0, 2]].set_axis(string.columns, axis=1)])
-    chea = [
-        (line.split()[0], gene, 1.0)
-        for line in (NETWORKS / "encode_chea_consensus.gmt").read_text().splitlines()
-        for gene in line.split("\t")[2:]
-    ]
-    return {
-        "CollecTRI": pd.read_csv(NETWORKS / "collectri_human.csv"),
-        "DoRothEA": dorothea.set_axis(columns, axis=1),
-        "TRRUST": trrust.set_axis(columns, axis=1),
-        "ENCODE and ChEA": pd.DataFrame(chea, columns=columns),
-        "STRING": both.set_axis(columns, axis=1),
-    }
+def edges(rest: pd.DataFrame) -> dict[str, np.ndarray]:
+    """(target, gene) edges of every list of regulators, by its name; 0 from a target to itself."""
+    knowledge = load_knowledge([SHARED / "networks"], genes=rest.columns, targets=rest.index)
+    found = {name: from_graph(knowledge.graphs[name], rest, signed=name in SIGNED) for name in (*SIGNED, *UNSIGNED)}
+    found[SETS] = from_sets(knowledge.gene_sets[SETS], rest)
+    own = rest.index.to_numpy()[:, None] == rest.columns.to_numpy()
+    return {name: np.where(own, 0.0, weight) for name, weight in found.items()}
 
 
-def unexplained(results: Path, study: str) -> tuple[pd.DataFrame, np.ndarray]:
+def from_graph(graph: GeneGraph, rest: pd.DataFrame, *, signed: bool) -> np.ndarray:
+    """Signs of edges where they are wanted, else 1 for every edge."""
+    values = graph.signs if signed and graph.signs is not None else graph.weights.sign()
+    outgoing, _ = replace(graph, weights=values).rows(rest.index)
+    column = pd.Index(graph.genes).get_indexer(rest.columns)
+    return np.where(column >= 0, outgoing[:, column].toarray(), 0.0)
+
+
+def from_sets(sets: GeneSets, rest: pd.DataFrame) -> np.ndarray:
+    """1 from a regulator to the members of its sets, which begin with its name."""
+    members, _ = sets.rows(rest.columns)
+    by_regulator = pd.DataFrame(members.T.toarray(), index=[name.split()[0] for name in sets.sets])
+    return by_regulator.groupby(level=0).max().reindex(rest.index).fillna(0.0).to_numpy()
+
+
+def unexplained(results: Path, study: Study) -> tuple[pd.DataFrame, np.ndarray]:
     """(target, gene) truth less prediction, own genes 0, and the fold of each row."""
-    parts, folds = [], []
-    for file in sorted((results / study / MODEL).glob(f"predictions/*/*/*/{MODEL}.h5ad")):
-        found, truth = read_h5ad(file), read_h5ad(file.parent / "truth.h5ad")
-        targets = truth.obs["condition"].astype(str).to_numpy()
-        rest = np.asarray(truth.X, dtype=float) - np.asarray(found.X, dtype=float)
-        rest[targets[:, None] == truth.var_names.to_numpy()] = 0.0
-        parts.append(pd.DataFrame(rest, index=targets, columns=truth.var_names))
-        folds += [file.parent.name] * len(targets)
-    return pd.concat(parts), np.array(folds)
+    truth = read(SHARED / study.file)
+    assert isinstance(truth, ResponseTable)
+    row = {condition: place for place, condition in enumerate(truth.conditions)}
+    found = predictions(results / study.name, MODEL)
+    folds, targets = (np.array(names) for names in zip(*found, strict=True))
+    rest = truth.response[[row[target] for target in targets]] - np.array(list(found.values()))
+    rest[targets[:, None] == truth.genes] = 0.0
+    return pd.DataFrame(rest, index=targets, columns=truth.genes), folds
 
 
 def main() -> None:
@@ -59,14 +69,12 @@ def main() -> None:
     parser.add_argument("--results", type=Path, default=ROOT / "out" / "graph-results")
     results = parser.parse_args().results
     for study in STUDIES:
+        if study.name not in ASKED:
+            continue
         rest, folds = unexplained(results, study)
         before = np.linalg.norm(rest, axis=1)
-        print(f"{study}: {len(rest)} targets, L2 {before.mean():.3f}")
-        for name, listed in edges().items():
-            known = listed[listed.source.isin(rest.index) & listed.target.isin(rest.columns)]
-            wide = known[known.source != known.target].drop_duplicates(["source", "target"])
-            wide = wide.pivot(index="source", columns="target", values="weight")
-            weight = wide.reindex(index=rest.index, columns=rest.columns).fillna(0.0).to_numpy()
+        print(f"{study.name}: {len(rest)} targets, L2 {before.mean():.3f}")
+        for name, weight in edges(rest).items():
             after, slopes = rest.to_numpy().copy(), []
             for fold in np.unique(folds):
                 out = folds == fold

@@ -91,7 +91,7 @@ def test_other_responses_hide_no_counts(kind):
     assert counts_behind(made[kind]) is None
 
 
-def testexpected_logarithms_are_means_over_poisson_counts():
+def test_expected_logarithms_are_means_over_poisson_counts():
     rng = np.random.default_rng(0)
     expected = np.array([[0.01, 0.5, 3.0, 20.0, 55.0, 61.0, 400.0]])
     one = np.array([[0.3]])

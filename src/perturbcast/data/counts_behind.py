@@ -44,27 +44,30 @@ def counts_behind(response: ProfileByQuery) -> Counts | None:
     """The counts that responses were made of; None where they are no differences of log(1 + count), base e, 2 or 10."""
     if not response.size or not np.ptp(response) < WIDEST:
         return None
-    at_zero = (np.abs(response - response.min(axis=0)) < SAME).sum(axis=0) >= FEWEST_ZEROS
+    lowest = response.min(axis=0)
+    above = response - lowest
+    at_zero = (above < SAME).sum(axis=0) >= FEWEST_ZEROS
     if at_zero.sum() < FEWEST_VALUES:
         return None
-    units = (float(np.log(base)) for base in BASES)
-    return next((found for unit in units if (found := _counts(response, at_zero, unit)) is not None), None)
+    for unit in np.log(BASES):
+        one = _one_counts(unit * above[:, at_zero])
+        if one is not None:
+            whole = _whole(np.expm1(unit * above) / one[:, None]).all(axis=0)
+            level = np.where(at_zero & whole, -unit * lowest, np.nan)
+            for gene in np.flatnonzero(np.isnan(level)):
+                level[gene] = _level(unit * response[:, gene], one)
+            return Counts(one, level, float(unit))
+    return None
 
 
-def _counts(given: ProfileByQuery, at_zero: Bool[np.ndarray, " gene"], unit: float) -> Counts | None:
-    seen = unit * given[:, at_zero]
-    one = np.empty(len(given))
-    for row, own in enumerate(seen - seen.min(axis=0)):
+def _one_counts(above: ProfileByQuery) -> Float[np.ndarray, " query"] | None:
+    """What one count is worth in each query, by genes whose lowest value is no count; None where one does not tell."""
+    one = np.empty(len(above))
+    for row, own in enumerate(above):
         one[row] = _one_count(np.expm1(own))
         if np.isnan(one[row]):
             return None
-    response = unit * given
-    lowest = response.min(axis=0)
-    scaled = np.expm1(response - lowest) / one[:, None]
-    level = np.where(at_zero & _whole(scaled).all(axis=0), -lowest, np.nan)
-    for gene in np.flatnonzero(np.isnan(level)):
-        level[gene] = _level(response[:, gene], one)
-    return Counts(one, level, unit)
+    return one
 
 
 def _whole(counts: np.ndarray) -> Bool[np.ndarray, "..."]:

@@ -190,7 +190,7 @@ def _rarely_seen(screen: Screen) -> list[Problem | None]:
 
 def _no_cells(table: ResponseTable) -> Problem | None:
     what = "The table says nothing of cells: no noise, no control expression."
-    counts = counts_behind(table.response) if len(table.contexts) == 1 and table.n_queries else None
+    counts = counts_behind(table.response)
     if counts is not None:
         depth = 1 / counts.one
         what += (

@@ -55,13 +55,15 @@ class Mean(Model):
         table = training.responses
         if self.variant == "cells" and table.n_cells is None:
             raise NeedsCells("mean:cells weighs conditions by their cells, which are not known for these data.")
-        mean = of_combined = mean_by_context(table, variant=self.variant)
         many = combined(table.queries)
-        residual = left_out_by_mean(table, variant=self.variant)
         if self.variant == "same-size" and 0 < many.sum() < len(many):
             singles, rest = table.take(~many), table.take(many)
             mean, of_combined = mean_by_context(singles), mean_by_context(rest)
+            residual = np.empty_like(table.response)
             residual[~many], residual[many] = left_out_by_mean(singles), left_out_by_mean(rest)
+        else:
+            mean = of_combined = mean_by_context(table, variant=self.variant)
+            residual = left_out_by_mean(table, variant=self.variant)
         state = {"mean": mean, "mean.combined": of_combined} | spread_by_size(table.queries, residual)
         return FittedMean(self, table, state, split_fingerprint=training.split_fingerprint)
 
