@@ -254,8 +254,10 @@ def difference(row: dict | None) -> str:
 
 
 def panels_of(part: pd.DataFrame, rows: dict[str, dict[str, dict]], metrics: list[str]) -> list[Panel]:
-    """What the figure shows: a panel per metric. `part` are the summary rows of the split."""
+    """What the figure shows: a panel per metric, each model by one name. `part` are the summary rows of the split."""
     panels = []
+    answered = {model: int(rows[model]["l2"]["n"]) for model in rows}
+    named = {model: with_answers(model, n, max(answered.values())) for model, n in answered.items()}
     for name in metrics:
         higher = all_metrics()[name].card.higher_is_better
         best = best_model(part, Headline(name, "all", HEADLINES[name], "↑" if higher else "↓"))
@@ -263,7 +265,7 @@ def panels_of(part: pd.DataFrame, rows: dict[str, dict[str, dict]], metrics: lis
         shown = {model: rows[model][name] for model in known if not model.startswith(CEILING)}
         intervals = tuple(
             Interval(
-                with_answers(model, int(row["n"]), int(shown[best]["n"])),
+                named[model],
                 float(row["mean"]),
                 float(row["ci_low"]),
                 float(row["ci_high"]),
